@@ -1,0 +1,86 @@
+"""Argument checks: every error names the operation, the argument, its value and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def fail(where: str, argument: str, value: Any, allowed: str, error: type[Exception] = ValueError) -> None:
+    """Raise `error` with the one message form that the whole package uses."""
+    raise error(f"{where}: {argument} is {value!r}; allowed: {allowed}")
+
+
+def require(condition: bool, where: str, argument: str, value: Any, allowed: str) -> None:
+    """Raise ValueError unless `condition` holds."""
+    if not condition:
+        fail(where, argument, value, allowed)
+
+
+def integer(where: str, argument: str, value: Any, minimum: int) -> int:
+    """Return `value` as an int that is at least `minimum`; booleans and fractions are refused."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        fail(where, argument, value, f"an integer >= {minimum}", TypeError)
+    require(int(value) >= minimum, where, argument, value, f"an integer >= {minimum}")
+    return int(value)
+
+
+def pair(where: str, argument: str, value: Any, minimum: int) -> tuple[int, int]:
+    """Return (vertical, horizontal) from one integer or a pair of them."""
+    if isinstance(value, (tuple, list)):
+        require(len(value) == 2, where, argument, value, "one integer or (vertical, horizontal)")
+        return integer(where, argument, value[0], minimum), integer(where, argument, value[1], minimum)
+    both = integer(where, argument, value, minimum)
+    return both, both
+
+
+def padding(where: str, value: Any) -> tuple[int, int, int, int]:
+    """Return (top, bottom, left, right) from one integer, (vertical, horizontal) or all four."""
+    if isinstance(value, (tuple, list)) and len(value) == 4:
+        top, bottom, left, right = (integer(where, "padding", side, 0) for side in value)
+        return top, bottom, left, right
+    vertical, horizontal = pair(where, "padding", value, 0)
+    return vertical, vertical, horizontal, horizontal
+
+
+def floats(where: str, argument: str, array: Any, rank: int | None = None) -> None:
+    """Require a floating-point array (float32 or float64) of the given rank."""
+    dtype = getattr(array, "dtype", None)
+    if dtype not in FLOATS:
+        fail(where, f"{argument}.dtype", dtype if dtype is not None else type(array).__name__,
+             "an array of float32 or float64", TypeError)
+    if rank is not None:
+        require(array.ndim == rank, where, f"{argument}.shape", tuple(array.shape), f"{rank} dimensions")
+
+
+def same_dtype(where: str, **arrays: Any) -> None:
+    """Require that all arrays that are not None share one dtype."""
+    given = {name: array.dtype for name, array in arrays.items() if array is not None}
+    if len(set(given.values())) > 1:
+        described = {name: str(dtype) for name, dtype in given.items()}
+        fail(where, "dtypes", described, "one dtype for all", TypeError)
+
+
+def shape(where: str, argument: str, array: Any, expected: Sequence[int]) -> None:
+    """Require an exact shape."""
+    require(tuple(array.shape) == tuple(expected), where, f"{argument}.shape", tuple(array.shape),
+            f"exactly {tuple(expected)}")
+
+
+def one_of(where: str, argument: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Require membership in a short list of names."""
+    names = list(allowed)
+    require(value in names, where, argument, value, "one of " + ", ".join(map(repr, names)))
+
+
+def fits(where: str, argument: str, sizes: Sequence[int], itemsize: int = 4) -> None:
+    """Refuse an array of 2**31 elements or more before anything is allocated."""
+    elements = 1
+    for size in sizes:
+        elements *= int(size)
+    require(elements < 2**31, where, argument, tuple(sizes),
+            f"fewer than 2**31 elements (this would need {elements * itemsize} bytes)")

@@ -1,0 +1,43 @@
+"""The public operations: each checks its arguments, allocates the outputs and calls the backend.
+
+Activations are NHWC, filters KRSC (filters, height, width, channels), float32 or float64.
+The functions here choose the backend by their first array's type; `bind(name)` returns the same
+functions with the backend chosen once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from .. import backends
+
+__all__ = ["OPERATIONS", "Ops", "bind"]
+
+_MODULES: tuple[Any, ...] = ()
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    name: getattr(module, name) for module in _MODULES for name in module.__all__
+}
+globals().update(OPERATIONS)
+__all__ += list(OPERATIONS)
+
+
+class Ops:
+    """All operations, bound to one backend; what layers receive as `ops`."""
+
+    def __init__(self, backend: str | None = None) -> None:
+        self.backend = backends.get(backend or backends.default())
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name not in OPERATIONS:
+            raise AttributeError(f"no operation called {name!r}")
+        bound = functools.partial(OPERATIONS[name], backend=self.backend)
+        setattr(self, name, bound)
+        return bound
+
+
+def bind(backend: str | None = None) -> Ops:
+    """Bind every operation to the backend called `backend` (default: ZFCORE_BACKEND, else numba)."""
+    return Ops(backend)
