@@ -1,0 +1,117 @@
+"""Writing files so that a reader never meets half of one: all of it appears, or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def refuse_existing(path: str | os.PathLike[str], force: bool = False) -> Path:
+    """Return `path` as a Path; FileExistsError if something is there and `force` is not set."""
+    target = Path(path)
+    if not force and os.path.lexists(target):
+        raise FileExistsError(f"{target} exists already; force=True (--force) replaces it")
+    return target
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` durable, where the system can sync folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _parent(target: Path) -> Path:
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {target}: its folder {target.parent} does not exist")
+    return target.parent
+
+
+def _creation_mask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def atomic_write(path: str | os.PathLike[str], writer: Callable[[BinaryIO], object] | bytes) -> None:
+    """Write a file completely or not at all: a temporary file beside it, fsync, rename.
+
+    Parameters
+    ----------
+    path : the file; what was there is replaced at the very end
+    writer : bytes, or a function that gets the open binary file
+    """
+    target = Path(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=_parent(target))
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if isinstance(writer, (bytes, bytearray, memoryview)):
+                file.write(writer)
+            else:
+                writer(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_creation_mask())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str], force: bool = False) -> Iterator[Path]:
+    """Fill a result folder completely or not at all.
+
+    Yields a temporary folder beside `path`; when the block ends without an error, its files are
+    synced and it takes the name `path`. With `force` an existing folder is replaced at that very
+    end (moved aside, then deleted), otherwise it raises FileExistsError before any work.
+
+    Examples
+    --------
+    >>> with atomic_folder("out") as folder:
+    ...     (folder / "summary.json").write_text("{}")
+    """
+    target = refuse_existing(path, force)
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise FileExistsError(f"{target} is not a folder; remove it or choose another name")
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=_parent(target)))
+    try:
+        yield temporary
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                with open(os.path.join(folder, name), "rb") as file:
+                    os.fsync(file.fileno())
+            _sync_folder(Path(folder))
+        os.chmod(temporary, 0o777 & ~_creation_mask())
+        _replace_folder(temporary, target, force)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _replace_folder(temporary: Path, target: Path, force: bool) -> None:
+    """Rename `temporary` to `target`; an old folder is moved aside, and back if the rename fails."""
+    if not target.exists():
+        os.rename(temporary, target)
+        return
+    refuse_existing(target, force)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".old", dir=target.parent))
+    os.replace(target, aside)  # rename(2) takes an empty folder's place
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        os.rename(aside, target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
