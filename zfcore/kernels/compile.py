@@ -33,7 +33,8 @@ def kernel(function: Callable[..., Any] | None = None, *, fastmath: bool | set[s
     """Compile with the GIL released, cached on disk; where no folder can be written, in memory only."""
     if function is None:
         return lambda inner: kernel(inner, fastmath=fastmath, inline=inline)
-    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy", "boundscheck": False}
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy",
+                               "boundscheck": False}
     if inline:
         options["inline"] = "always"
     before = config.CACHE_DIR

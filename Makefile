@@ -1,0 +1,59 @@
+# make demo    train a small convnet on handwritten digits and look inside it
+# make test    run the tests (PEERS=1: also install PyTorch and compare with it)
+# make lint    ruff and mypy
+# make bench   race PyTorch and Captum on this machine
+# make clean   remove what these commands made
+#
+# Asks for Python >= 3.11 and make, nothing else. PYTHON=... chooses an interpreter.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+CANDIDATES := $(PYTHON) python3 python python3.13 python3.12 python3.11 python3.14
+SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+help:  ## this list
+	@sed -n 's/^# //p; /^$$/q' Makefile
+
+$(BIN)/python:
+	@for candidate in $(CANDIDATES); do \
+	    if "$$candidate" -c '$(SUITABLE)' >/dev/null 2>&1; then \
+	        echo "making $(VENV) with $$("$$candidate" --version) ($$candidate)"; \
+	        "$$candidate" -m venv --clear $(VENV) && exit 0; \
+	        rm -rf $(VENV); \
+	    fi; \
+	done; \
+	echo "zfcore needs Python 3.11 or newer with its venv module; none was found among: $(CANDIDATES)" >&2; \
+	echo "Install one, or name it: make PYTHON=/path/to/python" >&2; \
+	exit 1
+
+# One stamp for each extra: written only after its installation succeeded.
+$(VENV)/installed-%: pyproject.toml | $(BIN)/python
+	@echo "installing zfcore[$*] into $(VENV) ..."
+	@$(PIP) --editable ".[$*]"
+	@touch $@
+
+$(VENV)/installed-peers: | $(BIN)/python
+	@echo "installing PyTorch for comparison ..."
+	@$(PIP) "torch>=2.2"
+	@touch $@
+
+demo: $(VENV)/installed-demo  ## train on digits and write the atlas into zfcore-demo/
+	@$(BIN)/zfcore demo --out zfcore-demo --force
+
+test: $(VENV)/installed-test $(if $(PEERS),$(VENV)/installed-peers)  ## the tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-test  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/installed-bench  ## side by side with PyTorch and Captum
+	@$(BIN)/python -m benchmarks
+
+clean:  ## remove the environment and the caches
+	rm -rf $(VENV) zfcore-demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
