@@ -6,6 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.convolution import (  # noqa: F401
+    channel_sum,
+    convolution_forward,
+    convolution_input_gradient,
+    convolution_weight_gradient,
+)
+from ..kernels.linear import linear_forward, linear_input_gradient, linear_weight_gradient  # noqa: F401
+
 name = "numba"
 
 

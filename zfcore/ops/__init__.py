@@ -12,10 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import backends
+from . import convolution as _convolution
+from . import linear as _linear
 
 __all__ = ["OPERATIONS", "Ops", "bind"]
 
-_MODULES: tuple[Any, ...] = ()
+_MODULES: tuple[Any, ...] = (
+    _convolution,
+    _linear,
+)
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name) for module in _MODULES for name in module.__all__

@@ -1,0 +1,189 @@
+"""Convolution: cross-correlation of NHWC maps with KRSC filters, and its two gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .. import backends, checks
+from ..geometry import output_size
+
+__all__ = ["channel_sum", "convolution", "convolution_input_gradient", "convolution_weight_gradient"]
+
+ACTIVATIONS = (None, "relu")
+ALGORITHMS = ("direct", "auto")
+
+
+class Geometry(NamedTuple):
+    """Checked sizes of one convolution."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+    output_shape: tuple[int, int, int, int]
+
+
+def _shape(where: str, argument: str, value: Any, batch: bool) -> tuple[int, int, int, int]:
+    """Check a shape of four sizes, all >= 1 but for the batch, which may be 0."""
+    if not isinstance(value, (tuple, list)):
+        checks.fail(where, argument, value, "a tuple of four sizes", TypeError)
+    checks.require(len(value) == 4, where, argument, tuple(value), "four dimensions")
+    first, *others = value
+    sizes = (checks.integer(where, argument, first, 0 if batch else 1),
+             *(checks.integer(where, argument, size, 1) for size in others))
+    checks.fits(where, argument, sizes)
+    return sizes  # type: ignore[return-value]
+
+
+def _geometry(where: str, input_shape: tuple[int, int, int, int], weight_shape: tuple[int, int, int, int],
+              stride: Any, padding: Any, dilation: Any, groups: Any) -> Geometry:
+    """Check everything that sizes alone decide; arrays' shapes have been checked one by one."""
+    stride = checks.pair(where, "stride", stride, 1)
+    dilation = checks.pair(where, "dilation", dilation, 1)
+    pads = checks.padding(where, padding)
+    groups = checks.integer(where, "groups", groups, 1)
+    batch, height, width, channels = input_shape
+    filters, window_height, window_width, filter_channels = weight_shape
+    checks.require(channels % groups == 0 and filters % groups == 0, where, "groups", groups,
+                   f"a divisor of {channels} input channels and of {filters} filters")
+    checks.require(filter_channels * groups == channels, where, "weight.shape", weight_shape,
+                   f"{channels // groups} channels in each filter ({channels} input channels / {groups} groups)")
+    rows = output_size(height, window_height, stride[0], pads[0], pads[1], dilation[0])
+    columns = output_size(width, window_width, stride[1], pads[2], pads[3], dilation[1])
+    checks.require(rows >= 1 and columns >= 1, where, "weight.shape", weight_shape,
+                   f"a window that fits the padded input of {height + pads[0] + pads[1]} x "
+                   f"{width + pads[2] + pads[3]} at dilation {dilation}")
+    shape = (batch, rows, columns, filters)
+    checks.fits(where, "the output's shape", shape)
+    return Geometry(stride, pads, dilation, groups, shape)
+
+
+def convolution(x: Any, weight: Any, bias: Any = None, *, stride: int | Sequence[int] = 1,
+                padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1, groups: int = 1,
+                activation: str | None = None, algorithm: str = "direct", backend: Any = None) -> Any:
+    """Cross-correlate maps with filters, add a bias and, if asked, rectify.
+
+    Parameters
+    ----------
+    x : (N, H, W, C) float32 or float64; N may be 0
+    weight : (K, R, S, C / groups), the same dtype
+    bias : (K,) or None
+    stride, dilation : one integer or (vertical, horizontal), >= 1
+    padding : cells of zeros: one integer, (vertical, horizontal) or (top, bottom, left, right)
+    groups : filters of group g see only the g-th part of the channels
+    activation : None or "relu", applied while the sums are in registers
+    algorithm : "direct" sums every product in a fixed order, which is exact on small integers and
+        does not depend on batch size, position or crop; "auto" may choose a faster one by the
+        layer's geometry alone (today it is "direct" always)
+
+    Returns
+    -------
+    y : (N, P, Q, K) with P = floor((H + top + bottom - dilation * (R - 1) - 1) / stride) + 1
+
+    Raises
+    ------
+    TypeError, ValueError for dtypes, ranks or sizes that do not fit together, before any allocation.
+    """
+    where = "convolution"
+    checks.floats(where, "x", x, 4)
+    checks.floats(where, "weight", weight, 4)
+    if bias is not None:
+        checks.floats(where, "bias", bias, 1)
+    checks.same_dtype(where, x=x, weight=weight, bias=bias)
+    checks.one_of(where, "activation", activation, ACTIVATIONS)
+    checks.one_of(where, "algorithm", algorithm, ALGORITHMS)
+    geometry = _geometry(where, _shape(where, "x.shape", tuple(x.shape), True),
+                         _shape(where, "weight.shape", tuple(weight.shape), False),
+                         stride, padding, dilation, groups)
+    if bias is not None:
+        checks.shape(where, "bias", bias, (weight.shape[0],))
+    backend = backend or backends.of(x)
+    y = backend.empty(geometry.output_shape, x.dtype)
+    backend.convolution_forward(y, backend.asarray(x), backend.asarray(weight),
+                                None if bias is None else backend.asarray(bias),
+                                *geometry[:4], activation == "relu")
+    return y
+
+
+def convolution_input_gradient(dy: Any, weight: Any, input_shape: Sequence[int], *,
+                               stride: int | Sequence[int] = 1, padding: int | Sequence[int] = 0,
+                               dilation: int | Sequence[int] = 1, groups: int = 1,
+                               backend: Any = None) -> Any:
+    """Adjoint of `convolution` with respect to its input; also the deconvnet's filtering.
+
+    Parameters
+    ----------
+    dy : (N, P, Q, K), the shape that `convolution` gives for `input_shape`
+    weight : (K, R, S, C / groups)
+    input_shape : (N, H, W, C) of the convolution's input
+
+    Returns
+    -------
+    dx : (N, H, W, C), the sum of dy times the filters that touched each cell; no bias. (Zeiler &
+        Fergus, section 2.1: "filtering" with flipped filters.)
+    """
+    where = "convolution_input_gradient"
+    checks.floats(where, "dy", dy, 4)
+    checks.floats(where, "weight", weight, 4)
+    checks.same_dtype(where, dy=dy, weight=weight)
+    shape = _shape(where, "input_shape", input_shape, True)
+    geometry = _geometry(where, shape, _shape(where, "weight.shape", tuple(weight.shape), False),
+                         stride, padding, dilation, groups)
+    checks.shape(where, "dy", dy, geometry.output_shape)
+    backend = backend or backends.of(dy)
+    dx = backend.empty(shape, dy.dtype)
+    backend.convolution_input_gradient(dx, backend.asarray(dy), backend.asarray(weight), *geometry[:4])
+    return dx
+
+
+def convolution_weight_gradient(dy: Any, x: Any, weight_shape: Sequence[int], *,
+                                stride: int | Sequence[int] = 1, padding: int | Sequence[int] = 0,
+                                dilation: int | Sequence[int] = 1, groups: int = 1,
+                                backend: Any = None) -> Any:
+    """Adjoint of `convolution` with respect to its filters, summed over the batch.
+
+    Parameters
+    ----------
+    dy : (N, P, Q, K)
+    x : (N, H, W, C), the convolution's input
+    weight_shape : (K, R, S, C / groups)
+
+    Returns
+    -------
+    dweight : `weight_shape`; zeros where the batch is empty
+    """
+    where = "convolution_weight_gradient"
+    checks.floats(where, "dy", dy, 4)
+    checks.floats(where, "x", x, 4)
+    checks.same_dtype(where, dy=dy, x=x)
+    shape = _shape(where, "weight_shape", weight_shape, False)
+    geometry = _geometry(where, _shape(where, "x.shape", tuple(x.shape), True), shape,
+                         stride, padding, dilation, groups)
+    checks.shape(where, "dy", dy, geometry.output_shape)
+    backend = backend or backends.of(dy)
+    dweight = backend.empty(shape, dy.dtype)
+    backend.convolution_weight_gradient(dweight, backend.asarray(dy), backend.asarray(x), *geometry[:4])
+    return dweight
+
+
+def channel_sum(dy: Any, *, backend: Any = None) -> Any:
+    """Sum over all axes but the last, in fixed order: the gradient of a bias.
+
+    Parameters
+    ----------
+    dy : (..., C) of rank 2 or more; all other axes may be empty
+
+    Returns
+    -------
+    sums : (C,)
+    """
+    where = "channel_sum"
+    checks.floats(where, "dy", dy)
+    checks.require(dy.ndim >= 2, where, "dy.shape", tuple(dy.shape), "at least 2 dimensions")
+    checks.require(dy.shape[-1] >= 1, where, "dy.shape", tuple(dy.shape), "at least one channel")
+    checks.fits(where, "dy.shape", dy.shape)
+    backend = backend or backends.of(dy)
+    sums = backend.empty((dy.shape[-1],), dy.dtype)
+    backend.channel_sum(sums, backend.asarray(dy).reshape(-1, dy.shape[-1]))
+    return sums
