@@ -51,7 +51,8 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[BinaryIO], obje
     writer : bytes, or a function that gets the open binary file
     """
     target = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=_parent(target))
+    prefix = f".{target.name[:100]}."
+    descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=_parent(target))
     try:
         with os.fdopen(descriptor, "wb") as file:
             if isinstance(writer, (bytes, bytearray, memoryview)):
