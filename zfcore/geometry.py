@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,3 +43,62 @@ class Tile:
 
     origins: np.ndarray
     extent: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a layer's output cell sees of its input, along (rows, columns).
+
+    Output cell p reads the `span` input cells from `p * stride - before`.
+    """
+
+    stride: tuple[int, int] = (1, 1)
+    before: tuple[int, int] = (0, 0)
+    span: tuple[int, int] = (1, 1)
+
+
+POINTWISE = Window()
+
+
+@dataclass(frozen=True)
+class Field:
+    """The cells of one tensor that a unit elsewhere can touch, along (rows, columns).
+
+    For the unit at position u they start at `u * stride + offset` and are `size` many; the part
+    outside the tensor's map is padding. With the tensor that is the network's input this is the
+    unit's receptive field.
+    """
+
+    size: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    offset: tuple[int, int] = (0, 0)
+
+    def below(self, window: Window) -> Field:
+        """The field in a layer's input, given this field in its output."""
+        axes = range(2)
+        return Field(
+            size=_pair([(self.size[a] - 1) * window.stride[a] + window.span[a] for a in axes]),
+            stride=_pair([self.stride[a] * window.stride[a] for a in axes]),
+            offset=_pair([self.offset[a] * window.stride[a] - window.before[a] for a in axes]),
+        )
+
+    def hull(self, other: Field) -> Field | None:
+        """The smallest field around both, for tensors with several consumers.
+
+        None if the strides differ: then their distance depends on the unit's position, and no
+        tile of constant size holds both.
+        """
+        if self.stride != other.stride:
+            return None
+        start = [min(self.offset[a], other.offset[a]) for a in range(2)]
+        end = [max(self.offset[a] + self.size[a], other.offset[a] + other.size[a]) for a in range(2)]
+        return Field(_pair([end[a] - start[a] for a in range(2)]), self.stride, _pair(start))
+
+    def origins(self, rows: Any, columns: Any) -> np.ndarray:
+        """First cells, int32 (N, 2), of the fields of the units at `rows`, `columns`; may be negative."""
+        positions = np.stack([np.asarray(rows, np.int64), np.asarray(columns, np.int64)], axis=-1)
+        return (positions * self.stride + self.offset).astype(np.int32)
+
+
+def _pair(values: list[int]) -> tuple[int, int]:
+    return values[0], values[1]
