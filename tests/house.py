@@ -23,10 +23,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("network",),
     ("layers",),
     ("rules", "ops", "initializers"),
-    ("geometry",),
     ("backends",),
     ("kernels",),
-    ("preprocessing", "files"),
+    ("preprocessing",),
+    ("geometry", "files"),
     ("checks",),
 )
 # The package's own front door: its lazy names reach everywhere, and only its version may be imported.
