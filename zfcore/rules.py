@@ -24,16 +24,19 @@ class Rule:
     name : what users type
     relu : how `ops.relu_backward` treats the signal: "gradient", "deconvnet" or "guided"
     normalization : "gradient" or "identity"
+    overlap : what a cell gets that several pooling windows chose: their "sum", or the "last" one's
+        value (torch's `max_unpool2d`), which loses part of the signal
     """
 
     name: str
     relu: str
     normalization: str
+    overlap: str = "sum"
 
     @property
     def is_gradient(self) -> bool:
         """Whether the walk gives true derivatives, so that every layer has this rule."""
-        return self.relu == "gradient" and self.normalization == "gradient"
+        return (self.relu, self.normalization, self.overlap) == ("gradient", "gradient", "sum")
 
 
 GRADIENT = Rule("gradient", "gradient", "gradient")

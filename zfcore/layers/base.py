@@ -1,0 +1,163 @@
+"""What every layer has in common: two verbs, parameters, shapes and a window."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from .. import checks
+from ..geometry import POINTWISE, Tile, Window
+from ..rules import GRADIENT, Rule
+
+Shape = tuple[int, ...]
+Cache = dict[str, Any]
+Gradients = dict[str, Any]
+
+REGISTRY: dict[str, type[Layer]] = {}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a forward pass is run.
+
+    Attributes
+    ----------
+    training : dropout drops, batch norm uses and updates its statistics
+    parameters : whether the cache must serve parameter gradients too (it then holds the inputs)
+    pre : whether the tensor before a fused ReLU is wanted, as cache["pre"]
+    seed, step : key and counter of dropout's generator
+    tile : where the inputs lie in their maps when they are crops; the layer then pads nothing
+    """
+
+    training: bool = False
+    parameters: bool = True
+    pre: bool = False
+    seed: int = 0
+    step: int = 0
+    tile: Tile | None = None
+
+
+INFERENCE = Run()
+
+
+@dataclass
+class Layer:
+    """A layer: configuration in its fields, arrays in `parameters`, nothing hidden.
+
+    `y, cache = layer.forward(ops, *inputs, run=Run())` and
+    `dxs, gradients = layer.backward(ops, dy, cache, rule=GRADIENT, parameters=True, inputs=True)`,
+    where `dxs` has one signal for each input. Shapes are (N, H, W, C) or (N, C); in
+    `output_shape` and its like they come without N.
+    """
+
+    input_count: ClassVar[tuple[int, int | None]] = (1, 1)
+    trainable: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    activation: ClassVar[str | None] = None
+
+    parameters: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        REGISTRY[cls.__name__] = cls
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Shape of the output, without the batch; ValueError if the inputs do not fit."""
+        return shapes[0]
+
+    def parameter_shapes(self, *shapes: Shape) -> dict[str, Shape]:
+        """Shapes of the parameters that inputs of these shapes need."""
+        return {}
+
+    def geometry(self, shape: Shape) -> Window | None:
+        """What an output cell sees of an input of this shape; None if it sees all of it."""
+        return POINTWISE
+
+    def multiply_adds(self, *shapes: Shape) -> int:
+        """Multiply-adds of the forward pass for one image; 0 where memory traffic is all there is."""
+        return 0
+
+    def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
+        """Return the output and what `backward` will need."""
+        raise NotImplementedError
+
+    def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
+                 inputs: bool = True, pre: Any = None) -> tuple[tuple[Any, ...], Gradients]:
+        """Take the signal at the output to the inputs.
+
+        Parameters
+        ----------
+        dy : the signal, of the output's shape; None if there is only `pre`
+        cache : what `forward` returned
+        rule : what ReLUs and normalisations do to the signal
+        parameters, inputs : which gradients are wanted; an unwanted one is {} or None
+        pre : a signal that enters below the fused ReLU
+        """
+        raise NotImplementedError
+
+    def unit_gradient(self, ops: Any, maps: Any, values: Any, shape: Sequence[int]) -> Any:
+        """Signal at a one-cell output's input when one map of each item carries one value.
+
+        What `backward` gives for that output signal (below a fused ReLU), without multiplying its
+        zeros; None where the layer has no such short cut. `shape` is the input's, with N.
+        """
+        return None
+
+    def to_config(self) -> dict[str, Any]:
+        """Type and configuration for JSON."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.init}
+        return {"type": type(self).__name__, **values}
+
+    def _fail(self, argument: str, value: Any, allowed: str) -> None:
+        checks.fail(type(self).__name__, argument, value, allowed)
+
+    def _map_shape(self, shape: Shape) -> tuple[int, int, int]:
+        """Require (height, width, channels)."""
+        if len(shape) != 3:
+            self._fail("the input's shape", shape, "maps of (height, width, channels)")
+        return shape[0], shape[1], shape[2]
+
+    def rectified(self, ops: Any, dy: Any, cache: Cache, rule: Rule, pre: Any) -> Any:
+        """The signal below the fused ReLU, if there is one, with the signal that enters there."""
+        if self.activation and dy is not None:
+            dy = ops.relu_backward(dy, cache["y"], rule=rule.relu)
+        if pre is None:
+            return dy
+        return pre if dy is None else ops.add(dy, pre)
+
+    def activated(self, ops: Any, y: Any, cache: Cache, run: Run) -> Any:
+        """Keep the tensor before the fused ReLU if asked, rectify, and remember the mask's tensor.
+
+        For layers whose operation has not rectified already.
+        """
+        if run.pre:
+            cache["pre"] = y
+        if self.activation:
+            y = ops.relu(y)
+            cache["y"] = y
+        return y
+
+
+def from_config(config: Any) -> Layer:
+    """Build the layer that `Layer.to_config` described; ValueError for anything else."""
+    if not isinstance(config, dict) or not isinstance(config.get("type"), str):
+        checks.fail("from_config", "layer", config, "a mapping with a type and the layer's fields")
+    kind = REGISTRY.get(config["type"])
+    if kind is None:
+        checks.fail("from_config", "type", config["type"], "one of " + ", ".join(sorted(REGISTRY)))
+    assert kind is not None
+    known = {item.name for item in dataclasses.fields(kind) if item.init}
+    values = {key: tuple(value) if isinstance(value, list) else value
+              for key, value in config.items() if key != "type"}
+    if set(values) - known:
+        checks.fail(kind.__name__, "fields", sorted(set(values) - known), ", ".join(sorted(known)) or "none")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from error
+
+
+def check_activation(layer: Layer) -> None:
+    """Refuse an unknown fused activation."""
+    checks.one_of(type(layer).__name__, "activation", layer.activation, (None, "relu"))
