@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("backends",),
     ("kernels",),
     ("preprocessing",),
-    ("geometry", "files"),
+    ("geometry", "files", "units"),
     ("checks",),
 )
 # The package's own front door: its lazy names reach everywhere, and only its version may be imported.

@@ -1,0 +1,135 @@
+"""Optimizers: what one step does to a network's parameters.
+
+An optimizer holds its settings and its state, a flat dict of arrays named after the parameters
+("conv1.weight.velocity"), so that a checkpoint can write it down and a resumed run continue it.
+Weights decay; biases and normalisation parameters (one dimension) do not, as in the papers' code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+
+__all__ = ["SGD", "Adam", "Optimizer"]
+
+
+def _number(where: str, name: str, value: Any, low: float, high: float = float("inf")) -> None:
+    """Require a finite number in [low, high]."""
+    allowed = f"a number from {low} to {high}" if high < float("inf") else f"a finite number >= {low}"
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        checks.fail(where, name, value, allowed, TypeError)
+    checks.require(bool(np.isfinite(value)) and low <= value <= high, where, name, value, allowed)
+
+
+@dataclass
+class Optimizer:
+    """Common part: the learning rate, the step counter and the state's arrays.
+
+    Attributes
+    ----------
+    learning_rate : may be changed between steps
+    steps : how many steps were taken
+    state : {"conv1.weight.velocity": array}, made at the first step
+    """
+
+    learning_rate: float = 1e-2
+    steps: int = field(default=0, init=False)
+    state: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def step(self, ops: Any, parameters: dict[str, Any], gradients: dict[str, Any]) -> None:
+        """Change `parameters` in place, once.
+
+        Parameters
+        ----------
+        ops : the operations bound to the parameters' backend
+        parameters : {"conv1.weight": array}
+        gradients : the same keys; a parameter without a gradient stays as it is
+        """
+        unknown = sorted(set(gradients) - set(parameters))
+        checks.require(not unknown, type(self).__name__, "gradients", unknown, "names of parameters")
+        self.steps += 1
+        for name, gradient in gradients.items():
+            self._update(ops, name, parameters[name], gradient)
+
+    def _slot(self, ops: Any, name: str, like: Any) -> Any:
+        """The state's array called `name`, zeros at first."""
+        if name not in self.state:
+            self.state[name] = ops.backend.zeros(tuple(like.shape), like.dtype)
+        return self.state[name]
+
+    def _update(self, ops: Any, name: str, weight: Any, gradient: Any) -> None:
+        raise NotImplementedError
+
+
+@dataclass
+class SGD(Optimizer):
+    """Gradient descent with momentum, weight decay and the renormalisation of filters.
+
+    Parameters
+    ----------
+    learning_rate : step size
+    momentum : share of the last step that is taken again
+    decay : weight decay, added to the gradient of weights as decay * weight
+    radius : filters of a convolution whose RMS exceeds it are rescaled to it after the step (Zeiler
+        & Fergus, section 3: 0.1); None: filters are left alone
+    rate_in_velocity : the velocity holds the learning rate (the papers' form); False: PyTorch's form.
+        The same while the rate is constant.
+    """
+
+    momentum: float = 0.9
+    decay: float = 0.0
+    radius: float | None = None
+    rate_in_velocity: bool = True
+
+    def __post_init__(self) -> None:
+        _number("SGD", "learning_rate", self.learning_rate, 0)
+        _number("SGD", "momentum", self.momentum, 0, 1)
+        _number("SGD", "decay", self.decay, 0)
+        if self.radius is not None:
+            _number("SGD", "radius", self.radius, 0)
+            checks.require(self.radius > 0, "SGD", "radius", self.radius, "a number above 0, or None")
+
+    def _update(self, ops: Any, name: str, weight: Any, gradient: Any) -> None:
+        ops.sgd_step(weight, self._slot(ops, f"{name}.velocity", weight), gradient,
+                     learning_rate=self.learning_rate, momentum=self.momentum,
+                     decay=self.decay if weight.ndim > 1 else 0.0, rate_in_velocity=self.rate_in_velocity)
+        if self.radius is not None and weight.ndim == 4:
+            ops.renormalize_filters(weight, self.radius)
+
+
+@dataclass
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015), with bias correction.
+
+    Parameters
+    ----------
+    learning_rate : step size
+    beta1, beta2 : decay of the running mean and the running square of the gradient
+    epsilon : added to the root
+    decay : weight decay, added to the gradient of weights as decay * weight
+    """
+
+    learning_rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _number("Adam", "learning_rate", self.learning_rate, 0)
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            _number("Adam", name, value, 0, 1)
+            checks.require(value < 1, "Adam", name, value, "a number from 0 to below 1")
+        _number("Adam", "epsilon", self.epsilon, 0)
+        _number("Adam", "decay", self.decay, 0)
+
+    def _update(self, ops: Any, name: str, weight: Any, gradient: Any) -> None:
+        ops.adam_step(weight, self._slot(ops, f"{name}.first", weight),
+                      self._slot(ops, f"{name}.second", weight), gradient, step=self.steps,
+                      learning_rate=self.learning_rate, beta1=self.beta1, beta2=self.beta2,
+                      epsilon=self.epsilon, decay=self.decay if weight.ndim > 1 else 0.0)
