@@ -12,14 +12,26 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import backends
+from . import activation as _activation
 from . import convolution as _convolution
+from . import crop as _crop
 from . import linear as _linear
+from . import loss as _loss
+from . import normalization as _normalization
+from . import pooling as _pooling
+from . import update as _update
 
 __all__ = ["OPERATIONS", "Ops", "bind"]
 
 _MODULES: tuple[Any, ...] = (
+    _activation,
     _convolution,
+    _crop,
     _linear,
+    _loss,
+    _normalization,
+    _pooling,
+    _update,
 )
 
 OPERATIONS: dict[str, Callable[..., Any]] = {

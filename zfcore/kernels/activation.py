@@ -1,0 +1,116 @@
+"""Pointwise operations, dropout's counter-based generator, and concatenation on the channel axis.
+
+Pointwise kernels see flat arrays; an item is one element. Dropout's item is one image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .compile import kernel
+from .threads import parallel
+from .work import PIECE, grain
+
+# ------------------------------------------------------------------------------------------------
+# kernels
+
+
+@kernel
+def relu_kernel(begin, end, y, x):
+    """Negative values become 0; NaN stays."""
+    for i in range(begin, end):
+        y[i] = 0 if x[i] <= 0 else x[i]
+
+
+@kernel
+def relu_gradient_kernel(begin, end, dx, dy, y):
+    """The signal passes where the output was positive."""
+    for i in range(begin, end):
+        dx[i] = dy[i] if y[i] > 0 else 0
+
+
+@kernel
+def relu_guided_kernel(begin, end, dx, dy, y):
+    """The positive signal passes where the output was positive."""
+    for i in range(begin, end):
+        dx[i] = dy[i] if (y[i] > 0) & (not (dy[i] <= 0)) else 0
+
+
+@kernel
+def add_kernel(begin, end, y, a, b):
+    """The sum of two arrays; y may be a."""
+    for i in range(begin, end):
+        y[i] = a[i] + b[i]
+
+
+@kernel
+def dropout_kernel(begin, end, y, x, first, threshold, scale, seed_low, seed_high, step_low, step_high):
+    """One image: Philox4x32-10 (Salmon et al. 2011) gives four words for four neighbouring elements.
+
+    Counter (element // 4, first + image, step low, step high), key (seed low, seed high).
+    An element is kept where its word is at least `threshold`.
+    """
+    elements = x.shape[1]
+    mask = np.uint64(0xFFFFFFFF)
+    words = np.empty(4, np.uint64)
+    for n in range(begin, end):
+        for i in range(0, elements, 4):
+            a, b, c, d = np.uint64(i // 4), np.uint64(first + n) & mask, np.uint64(step_low), np.uint64(step_high)
+            key, other = np.uint64(seed_low), np.uint64(seed_high)
+            for _ in range(10):
+                left, right = a * np.uint64(0xD2511F53), c * np.uint64(0xCD9E8D57)
+                a, b, c, d = (right >> np.uint64(32)) ^ b ^ key, right & mask, \
+                    (left >> np.uint64(32)) ^ d ^ other, left & mask
+                key, other = (key + np.uint64(0x9E3779B9)) & mask, (other + np.uint64(0xBB67AE85)) & mask
+            words[0], words[1], words[2], words[3] = a, b, c, d
+            for j in range(i, min(i + 4, elements)):
+                y[n, j] = x[n, j] * scale if words[j - i] >= np.uint64(threshold) else 0
+
+
+@kernel
+def copy_columns_kernel(begin, end, target, source, target_column, source_column, width):
+    """One row: `width` columns of source go to target."""
+    for i in range(begin, end):
+        to, given = target[i], source[i]
+        for c in range(width):
+            to[target_column + c] = given[source_column + c]
+
+
+# ------------------------------------------------------------------------------------------------
+# launchers
+
+
+def relu(y, x):
+    """Fill y with x rectified."""
+    parallel(relu_kernel, x.size, y.reshape(-1), x.reshape(-1), grain=PIECE)
+
+
+def relu_gradient(dx, dy, y):
+    """Fill dx with dy where y > 0."""
+    parallel(relu_gradient_kernel, dy.size, dx.reshape(-1), dy.reshape(-1), y.reshape(-1), grain=PIECE)
+
+
+def relu_guided(dx, dy, y):
+    """Fill dx with max(dy, 0) where y > 0."""
+    parallel(relu_guided_kernel, dy.size, dx.reshape(-1), dy.reshape(-1), y.reshape(-1), grain=PIECE)
+
+
+def add(y, a, b):
+    """Fill y with a + b; y may be a."""
+    parallel(add_kernel, a.size, y.reshape(-1), a.reshape(-1), b.reshape(-1), grain=PIECE)
+
+
+def dropout(y, x, rate, seed, step, first):
+    """Fill y (N, ...) with x, each element kept with probability 1 - rate and then scaled."""
+    images = x.shape[0]
+    elements = x.size // max(images, 1)
+    scale = x.dtype.type(1 / (1 - rate))
+    parallel(dropout_kernel, images, y.reshape(images, elements), x.reshape(images, elements), first,
+             round(rate * 2**32), scale, seed & 0xFFFFFFFF, seed >> 32, step & 0xFFFFFFFF, step >> 32,
+             grain=grain(elements * 8))
+
+
+def copy_columns(target, source, target_column, source_column, width):
+    """Copy columns between two arrays of the same number of rows, both (rows, columns)."""
+    parallel(copy_columns_kernel, target.shape[0], target, source, target_column, source_column, width,
+             grain=grain(width))
