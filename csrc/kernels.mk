@@ -17,3 +17,42 @@ emulated: build-emulated  ## the CUDA kernels on the CPU, and their tests
 build-emulated:
 	@cmake -S . -B $(BUILD)/emulated -DZF_EMULATED=ON -DPython_EXECUTABLE=$$(command -v $(PYTHON_KERNELS)) >/dev/null
 	@cmake --build $(BUILD)/emulated
+
+# ---------------------------------------------------------------------------------------- sanitize
+# The calls that the tests make, recorded once and run again by a program without Python. The runtime
+# itself is never instrumented for ThreadSanitizer (its lists are not the kernels' memory).
+
+KERNELS := $(wildcard csrc/*.cu)
+HEADERS := $(wildcard csrc/*.h csrc/*.cuh csrc/emulation/*.h bindings/*.h)
+HOST_FLAGS := -std=c++20 -O1 -g -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas
+ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+THREAD := -fsanitize=thread -DZF_THREAD_SANITIZER
+
+$(BUILD)/calls.bin: build-emulated $(wildcard tests/emulated/*.py)
+	@ZFCORE_RECORD=$@ $(PYTHON_KERNELS) -m pytest tests/emulated -q --ignore tests/emulated/test_negatives.py
+
+# One rule for each program's objects: instrumented sources, and the runtime.
+define objects
+$(BUILD)/$(1)/%.o: csrc/%.cu $(HEADERS)
+	@mkdir -p $$(@D) && $(CXX) -x c++ $(HOST_FLAGS) $(2) -c $$< -o $$@
+$(BUILD)/$(1)/%.o: tests/emulated/%.cu $(HEADERS)
+	@mkdir -p $$(@D) && $(CXX) -x c++ $(HOST_FLAGS) $(2) -c $$< -o $$@
+$(BUILD)/$(1)/%.o: tests/emulated/%.cpp $(HEADERS)
+	@mkdir -p $$(@D) && $(CXX) $(HOST_FLAGS) $(2) -c $$< -o $$@
+$(BUILD)/$(1)/runtime.o: csrc/emulation/runtime.cpp $(HEADERS)
+	@mkdir -p $$(@D) && $(CXX) $(HOST_FLAGS) $(filter-out -fsanitize=thread,$(2)) -c $$< -o $$@
+$(BUILD)/$(1)/replay: $(addprefix $(BUILD)/$(1)/,$(notdir $(KERNELS:.cu=.o)) runtime.o replay.o)
+	@$(CXX) $(2) $$^ -o $$@
+$(BUILD)/$(1)/negatives: $(BUILD)/$(1)/negatives.o $(BUILD)/$(1)/runtime.o
+	@$(CXX) $(2) $$^ -o $$@
+endef
+$(eval $(call objects,plain,))
+$(eval $(call objects,address,$(ADDRESS)))
+$(eval $(call objects,thread,$(THREAD)))
+.SECONDARY:
+
+sanitize: $(BUILD)/calls.bin $(foreach kind,plain address thread,$(BUILD)/$(kind)/negatives) \
+          $(BUILD)/address/replay $(BUILD)/thread/replay  ## the kernels under the sanitizers
+	$(PYTHON_KERNELS) -m pytest tests/emulated/test_negatives.py -q
+	$(BUILD)/address/replay $(BUILD)/calls.bin 1
+	$(BUILD)/thread/replay $(BUILD)/calls.bin 1 2

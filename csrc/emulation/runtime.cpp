@@ -19,6 +19,7 @@ namespace zf::emulation {
 namespace {
 
 constexpr unsigned most_threads = 1024, warp_size = 32;
+constexpr unsigned fiber_sets = checks_races ? 3 : 1;
 constexpr std::size_t most_shared = 227 * 1024, guard = 64;
 
 enum class State { ready, waits_for_block, waits_for_warp, ended };
@@ -171,11 +172,12 @@ std::string Machine::stuck() const {
 }
 
 void Machine::run_block(Index where, Index block_size, Index grid_size, std::size_t shared_bytes) {
-    // Another fiber for the same threadIdx: threads of different blocks are never one to the sanitizer.
-    const unsigned shift = random.below(count);
+    // Other fibers than the last block's, mostly: barriers order the fibers of one block, and every
+    // later block of the same fibers, but two sets have nothing in common.
+    const unsigned set = random.below(fiber_sets) * count;
     for (unsigned t = 0; t < count; ++t) {
         Thread& thread = threads[t];
-        thread.fiber = fibers[(t + shift) % count].get();
+        thread.fiber = fibers[set + t].get();
         const unsigned x = t % block_size.x, y = t / block_size.x % block_size.y, z = t / block_size.x / block_size.y;
         thread.place = {{x, y, z}, where, block_size, grid_size};
         thread.state = State::ready;
@@ -227,7 +229,7 @@ void run(Index grid, Index block, std::size_t shared_bytes, void (*body)(void*),
     m.body = body;
     m.data = data;
     m.count = block.x * block.y * block.z;
-    while (m.fibers.size() < m.count) m.fibers.push_back(std::make_unique<Fiber>(entry));
+    while (m.fibers.size() < fiber_sets * m.count) m.fibers.push_back(std::make_unique<Fiber>(entry));
 
     // Blocks in random order: a permutation i -> (i * step + first) mod blocks, step coprime.
     const std::uint64_t blocks = std::uint64_t(grid.x) * grid.y * grid.z;

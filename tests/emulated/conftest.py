@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,13 @@ import pytest
 
 from zfcore import backends
 
+from .record import Recorder
+
 try:
-    backends.get("emulated")
+    emulated: Any = backends.get("emulated")
     MISSING = None
+    if path := os.environ.get("ZFCORE_RECORD"):
+        Recorder(emulated._launchers, path)
 except ImportError as error:
     MISSING = str(error)
 
@@ -25,7 +30,7 @@ def pytest_ignore_collect() -> bool | None:
 @pytest.fixture
 def agree() -> Callable[..., Any]:
     """Run an operation on Numba and emulated, under two schedules; the bits must be equal."""
-    numba, emulated = backends.get("numba"), backends.get("emulated")
+    numba = backends.get("numba")
 
     def compare(operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         expected = operation(*arguments, **options, backend=numba)
