@@ -91,8 +91,9 @@ def save(path: str | os.PathLike[str], kind: str, description: Mapping[str, Any]
             stored[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "sha256": _file_hash(file)}
         manifest = {"format": FORMAT, "version": VERSION, "kind": kind, "description": dict(description),
                     "arrays": stored}
+        manifest = json.loads(json.dumps(manifest, allow_nan=False))  # keys are text, tuples are lists
         manifest["checksum"] = _checksum(manifest)
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, allow_nan=False), "ascii")
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), "ascii")
 
 
 def load(path: str | os.PathLike[str], kind: str, *, verify: bool = True
