@@ -314,17 +314,21 @@ def zero(target, start, count):
 
 
 @kernel
-def pack_panels(packed, source, start, step, depth, columns):
-    """Copy `depth` rows of `columns` numbers into panels: [panel][depth][panel's columns], zeros behind."""
+def move(target, source):
+    """Fill the target with the source's first numbers, and write nothing else."""
+    for i in range(target.size):
+        target[i] = source[i]
+
+
+@kernel
+def pack_panels(packed, panel_step, source, start, step, depth, columns):
+    """Copy `depth` rows of `columns` numbers into panels, `panel_step` apart: [panel][depth][column]."""
     panel = PANEL_BYTES // source.itemsize
     for k in range(depth):
         for first in range(0, columns, panel):
-            place = first * depth + k * panel
-            count = min(panel, columns - first)
-            if count < panel:
-                zero(packed, place, panel)
-            for i in range(count):
-                packed[place + i] = source[start + k * step + first + i]
+            # A panel that is not full ends in what happens to lie there; nobody reads those columns.
+            copy(packed, first // panel * panel_step + k * panel, source, start + k * step + first,
+                 min(panel, columns - first))
 
 
 @kernel
