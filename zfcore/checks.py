@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def fail(where: str, argument: str, value: Any, allowed: str, error: type[Exception] = ValueError) -> None:
+def fail(where: str, argument: str, value: Any, allowed: str, error: type[Exception] = ValueError) -> NoReturn:
     """Raise `error` with the one message form that the whole package uses."""
     raise error(f"{where}: {argument} is {value!r}; allowed: {allowed}")
 

@@ -54,7 +54,8 @@ class Layer:
 
     input_count: ClassVar[tuple[int, int | None]] = (1, 1)
     trainable: ClassVar[tuple[str, ...]] = ("weight", "bias")
-    activation: ClassVar[str | None] = None
+    # Not annotated: a field of this name would come first in the subclasses' constructors.
+    activation = None  # type: str | None
 
     parameters: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 

@@ -53,7 +53,7 @@ class Add(Layer):
     """Sum of its inputs, rectified if asked; on the way down each input gets the signal."""
 
     input_count: ClassVar[tuple[int, int | None]] = (2, None)
-    activation: str | None = None  # type: ignore[misc]
+    activation: str | None = None
 
     def __post_init__(self) -> None:
         check_activation(self)

@@ -54,7 +54,7 @@ class Convolution(Layer):
     dilation: int | tuple[int, int] = 1
     groups: int = 1
     bias: bool = True
-    activation: str | None = None  # type: ignore[misc]
+    activation: str | None = None
 
     def __post_init__(self) -> None:
         where = "Convolution"
@@ -146,7 +146,7 @@ class Linear(Layer):
 
     units: int
     bias: bool = True
-    activation: str | None = None  # type: ignore[misc]
+    activation: str | None = None
 
     def __post_init__(self) -> None:
         checks.integer("Linear", "units", self.units, 1)
