@@ -1,11 +1,14 @@
 // An array that came in from outside: a pointer, a type, sizes. Knows nothing of Python.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
+
+#include "../csrc/ops.h"
 
 namespace zf::bindings {
 
@@ -68,8 +71,20 @@ void with_type(const Array& array, F&& operation) {
         throw std::invalid_argument("an array of neither float32 nor float64");
 }
 
+using Pair = std::array<int, 2>;
+using Stream = std::uintptr_t;
+
+inline void* pointer(Stream stream) { return reinterpret_cast<void*>(stream); }
+
 inline void require(bool condition, const char* message) {
     if (!condition) throw std::invalid_argument(message);
+}
+
+// Null, or (N, 4) int32.
+inline const Bounds* bounds_of(const Array& bounds, std::int64_t batch) {
+    if (!bounds.data) return nullptr;
+    require(bounds.shape.size() == 2 && bounds.extent(0) == batch && bounds.extent(1) == 4, "bounds are not (N, 4)");
+    return reinterpret_cast<const Bounds*>(bounds.in<std::int32_t>());
 }
 
 }  // namespace zf::bindings

@@ -52,6 +52,7 @@ PYBIND11_MODULE(ZF_MODULE, module) {
     zf::bindings::operations([&](const char* name, auto function) {
         module.def(name, function, py::call_guard<py::gil_scoped_release>());
     });
+    module.def("channel_sum_parts", zf::channel_sum_parts);
 #ifdef ZF_EMULATED
     module.def("seed", zf::emulation::seed, "Seed the schedules of the launches to come.");
 #endif

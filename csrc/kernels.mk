@@ -56,3 +56,8 @@ sanitize: $(BUILD)/calls.bin $(foreach kind,plain address thread,$(BUILD)/$(kind
 	$(PYTHON_KERNELS) -m pytest tests/emulated/test_negatives.py -q
 	$(BUILD)/address/replay $(BUILD)/calls.bin 1
 	$(BUILD)/thread/replay $(BUILD)/calls.bin 1 2
+
+# -------------------------------------------------------------------------------------- cuda-check
+
+cuda-check:  ## nvcc for sm_80 and sm_90a: registers, no spills
+	$(PYTHON_KERNELS) csrc/check_registers.py

@@ -18,8 +18,12 @@
 #define __launch_bounds__(...)
 
 using dim3 = zf::emulation::Index;
+using std::exp;
+using std::log;
 using std::max;
 using std::min;
+using std::pow;
+using std::sqrt;
 
 #define threadIdx (::zf::emulation::here().thread)
 #define blockIdx (::zf::emulation::here().block)

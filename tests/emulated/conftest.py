@@ -29,10 +29,14 @@ def pytest_ignore_collect() -> bool | None:
 
 @pytest.fixture
 def agree() -> Callable[..., Any]:
-    """Run an operation on Numba and emulated, under two schedules; the bits must be equal."""
+    """Run an operation on Numba and emulated, under two schedules.
+
+    The values must be equal, NaN included; with `tolerance` (in units of the type's epsilon), nearly so:
+    where a library function (exp, log, pow) or another order of a float64 sum is involved.
+    """
     numba = backends.get("numba")
 
-    def compare(operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def compare(operation: Callable[..., Any], *arguments: Any, tolerance: float = 0, **options: Any) -> Any:
         expected = operation(*arguments, **options, backend=numba)
         for seed in (1, 2):
             emulated.extension.seed(seed)
@@ -40,7 +44,11 @@ def agree() -> Callable[..., Any]:
             pairs = zip(got, expected, strict=True) if isinstance(expected, tuple) else [(got, expected)]
             for one, other in pairs:
                 assert one.dtype == other.dtype
-                np.testing.assert_array_equal(one, other)
+                if tolerance:
+                    bound = tolerance * np.finfo(other.dtype).eps
+                    np.testing.assert_allclose(one, other, rtol=bound, atol=bound * np.abs(other).max(initial=0))
+                else:
+                    np.testing.assert_array_equal(one, other)
         return expected
 
     return compare
