@@ -53,6 +53,7 @@ PYBIND11_MODULE(ZF_MODULE, module) {
         module.def(name, function, py::call_guard<py::gil_scoped_release>());
     });
     module.def("channel_sum_parts", zf::channel_sum_parts);
+    module.def("weight_gradient_workspace", zf::bindings::weight_gradient_workspace);
 #ifdef ZF_EMULATED
     module.def("seed", zf::emulation::seed, "Seed the schedules of the launches to come.");
 #endif

@@ -5,6 +5,7 @@
 // the sanitizers' stand-alone program are both made from it.
 #pragma once
 
+#include "convolution.h"
 #include "normalization.h"
 #include "pooling.h"
 #include "training.h"
@@ -13,6 +14,9 @@ namespace zf::bindings {
 
 template <class Define>
 void operations(Define&& define) {
+    define("convolution_forward", convolution_forward);
+    define("convolution_input_gradient", convolution_input_gradient);
+    define("convolution_weight_gradient", convolution_weight_gradient);
     define("max_pool", max_pool);
     define("check_switches", check_switches);
     define("max_unpool", max_unpool);

@@ -18,6 +18,34 @@ struct Bounds {
     std::int32_t top, bottom, left, right;
 };
 
+// ------------------------------------------------------------------------------------- convolution
+
+// Sizes of a convolution: x (batch, height, width, channels), weight (filters, window_height, window_width,
+// channels / groups), y (batch, rows, columns, filters).
+struct Convolution {
+    int batch, height, width, channels;
+    int filters, window_height, window_width;
+    int rows, columns;
+    int stride_vertical, stride_horizontal;
+    int top, left;
+    int dilation_vertical, dilation_horizontal;
+    int groups;
+};
+
+// y = x correlated with the filters, plus bias (filters; may be null), rectified if asked.
+template <class T>
+void convolution_forward(T* y, const T* x, const T* weight, const T* bias, const Convolution&, bool relu, void* stream);
+
+// The adjoint by x: the deconvnet's filtering. A strided one is one dense gather for each phase of the stride.
+template <class T>
+void convolution_input_gradient(T* dx, const T* dy, const T* weight, const Convolution&, void* stream);
+
+// The adjoint by the filters, over parts of the batch's cells that are added in order. `workspace` holds
+// weight_gradient_parts() times the weight; it is not touched where that is 1.
+int weight_gradient_parts(const Convolution&);
+template <class T>
+void convolution_weight_gradient(T* dweight, T* workspace, const T* dy, const T* x, const Convolution&, void* stream);
+
 // ----------------------------------------------------------------------------------------- pooling
 
 // Output cell (p, q) looks at `height` x `width` cells from (p * stride_vertical - top,

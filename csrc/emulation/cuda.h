@@ -19,6 +19,7 @@
 
 using dim3 = zf::emulation::Index;
 using std::exp;
+using std::fma;
 using std::log;
 using std::max;
 using std::min;

@@ -44,6 +44,7 @@ struct Argument {
     std::vector<char> before, after;
     std::vector<std::int64_t> integers;
     double number = 0;
+    int same_as = -1;  // another argument's array
 
     template <class T>
     T as() const {
@@ -65,6 +66,10 @@ Argument read_argument(Reader& reader) {
     Argument result;
     const char kind = reader.value<char>();
     if (kind == 'n') return result;
+    if (kind == 'r') {
+        result.same_as = reader.value<char>();
+        return result;
+    }
     if (kind == 'd') {
         result.number = reader.value<double>();
         return result;
@@ -137,11 +142,13 @@ int main(int count, char** words) {
         for (const std::uint64_t seed : seeds) {
             std::vector<std::unique_ptr<char[]>> memory;
             for (Argument& argument : arguments) {
-                if (!argument.array.itemsize) continue;
+                if (!argument.array.itemsize || argument.same_as >= 0) continue;
                 memory.emplace_back(new char[argument.before.size()]);
                 std::copy(argument.before.begin(), argument.before.end(), memory.back().get());
                 argument.array.data = memory.back().get();
             }
+            for (Argument& argument : arguments)
+                if (argument.same_as >= 0) argument.array = arguments[std::size_t(argument.same_as)].array;
             zf::emulation::seed(seed);
             try {
                 calls.at(name)(arguments);
@@ -151,7 +158,8 @@ int main(int count, char** words) {
                 continue;
             }
             for (std::size_t i = 0; i < arguments.size(); ++i)
-                if (arguments[i].array.itemsize && !equal(arguments[i], static_cast<char*>(arguments[i].array.data))) {
+                if (arguments[i].same_as < 0 && arguments[i].array.itemsize &&
+                    !equal(arguments[i], static_cast<char*>(arguments[i].array.data))) {
                     ++failures;
                     std::cerr << name << ": argument " << i << " differs from the recording (seed " << seed << ")\n";
                 }

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+_WHOLE = ((1, 1), (0, 0, 0, 0), (1, 1), 1)  # stride, padding, dilation, groups of a linear layer
 _UNBOUNDED = 2**30  # what 64-bit bounds beyond any map become on the device
 
 
@@ -37,6 +38,38 @@ class Launchers:
     def _bounds(self, bounds: Any) -> Any:
         """Bounds (N, 4) as the device's int32."""
         return self._arrays.asarray(np.clip(bounds, -_UNBOUNDED, _UNBOUNDED).astype(np.int32))
+
+    # --------------------------------------------------------------------------------- convolution
+
+    def convolution_forward(self, y: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
+                            groups: int, relu: bool) -> None:
+        """y = activation(x convolved with weight + bias)."""
+        self._run("convolution_forward", y, x, weight, bias, stride, padding, dilation, groups, relu)
+
+    def convolution_input_gradient(self, dx: Any, dy: Any, weight: Any, stride: Any, padding: Any, dilation: Any,
+                                   groups: int) -> None:
+        """dx = adjoint of the convolution applied to dy."""
+        self._run("convolution_input_gradient", dx, dy, weight, stride, padding, dilation, groups)
+
+    def convolution_weight_gradient(self, dweight: Any, dy: Any, x: Any, stride: Any, padding: Any, dilation: Any,
+                                    groups: int) -> None:
+        """dweight = sum over images and cells of dy times the patches of x."""
+        settings = (stride, padding, dilation, groups)
+        elements = self._extension.weight_gradient_workspace(dweight, dy, x, *settings)
+        workspace = self._arrays.empty(elements, dweight.dtype)
+        self._run("convolution_weight_gradient", dweight, workspace, dy, x, *settings)
+
+    def linear_forward(self, y: Any, x: Any, weight: Any, bias: Any, relu: bool) -> None:
+        """y = activation(x weight' + bias): a convolution of maps of one cell."""
+        self.convolution_forward(_cell(y), _cell(x), _cell(weight), bias, *_WHOLE, relu)
+
+    def linear_input_gradient(self, dx: Any, dy: Any, weight: Any) -> None:
+        """dx = dy weight."""
+        self.convolution_input_gradient(_cell(dx), _cell(dy), _cell(weight), *_WHOLE)
+
+    def linear_weight_gradient(self, dweight: Any, dy: Any, x: Any) -> None:
+        """dweight = dy' x."""
+        self.convolution_weight_gradient(_cell(dweight), _cell(dy), _cell(x), *_WHOLE)
 
     # ------------------------------------------------------------------------------------- pooling
 
@@ -220,6 +253,11 @@ class Launchers:
     def renormalize_filters(self, weight: Any, radius: float) -> None:
         """Rescale the filters of weight (filters, ...) whose root mean square exceeds radius."""
         self._run("renormalize_filters", weight, radius)
+
+
+def _cell(matrix: Any) -> Any:
+    """(N, C) as maps of one cell, (N, 1, 1, C)."""
+    return matrix.reshape(matrix.shape[0], 1, 1, matrix.shape[1])
 
 
 def _inverse_deviation(variance: Any, epsilon: float) -> Any:
