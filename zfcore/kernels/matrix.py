@@ -49,6 +49,7 @@ VECTOR_BYTES, ROWS, FUSED = _machine()
 PANEL_BYTES = 2 * VECTOR_BYTES
 DEPTH = 256  # numbers of a left row that are multiplied before the sums are added to the output
 STRIDE = DEPTH + 16  # from one row of a left tile to the next: an odd number of cache lines
+AHEAD = 6  # rows that packing asks for before it comes to them
 DOT_COLUMNS = 6  # weight rows of a tile of dot products
 DOT_ROWS = 4 if VECTOR_BYTES == 64 else 2 if ROWS > 4 else 1
 
@@ -288,6 +289,23 @@ def _spread(copies: bool) -> Any:
     return spread
 
 
+@intrinsic
+def prefetch(typing: Any, array: Any, start: Any) -> Any:
+    """Ask for the cache line of an element; an address outside the array does no harm."""
+    signature = types.void(array, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.bitcast(_Emitter(context, builder, signature, arguments).pointer(0),
+                                ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32])
+        name = "llvm.prefetch.p0" + ("" if str(place.type) == "ptr" else "i8")  # LLVM 14 has typed pointers
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(function, [place, INT32(0), INT32(2), INT32(1)])  # to read, into the second level
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 copy_vectors = _spread(True)
 zero_vectors = _spread(False)
 
@@ -326,6 +344,8 @@ def pack_panels(packed, panel_step, source, start, step, depth, columns):
     panel = PANEL_BYTES // source.itemsize
     for k in range(depth):
         for first in range(0, columns, panel):
+            prefetch(source, start + (k + AHEAD) * step + first)
+            prefetch(source, start + (k + AHEAD) * step + first + panel // 2)
             # A panel that is not full ends in what happens to lie there; nobody reads those columns.
             copy(packed, first // panel * panel_step + k * panel, source, start + k * step + first,
                  min(panel, columns - first))
