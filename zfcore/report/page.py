@@ -88,8 +88,10 @@ def _environment() -> Any:
 
 
 def number_text(value: float) -> str:
-    """Three or four significant digits, for people."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
+    """About three significant digits, for people."""
+    size = abs(value)
+    digits = ",.0f" if size >= 1000 else ".1f" if size >= 100 else ".2f" if size >= 1 else ".3g"
+    return format(value, digits)
 
 
 class _Page:
