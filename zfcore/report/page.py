@@ -23,7 +23,7 @@ from .sanity import sanity_pictures
 
 PROJECTION_LIMIT = 512 * 2**20  # bytes of projections that are kept as arrays beside the page
 PNG_LIMIT = 12_000  # bytes; a card's larger pictures become JPEG
-LINE = 34  # shade of the hairlines between tiles, for light pages and dark ones
+LINE = 80  # shade of the hairlines between tiles, for light pages and dark ones
 
 RULES = {
     "deconvnet": (" by a deconvnet: unpooling through the recorded switches, rectifying, and the transposed filters",
