@@ -197,7 +197,7 @@ def test_bad_units(small: Network) -> None:
         small.project(x, "input:0")
     for text in ("", "conv5:", "conv5:1@2", "conv5:a", "conv5:1@1,2,3", "conv5@1,2", 7):
         with pytest.raises(ValueError, match="unit is"):
-            small.project(x, text)  # type: ignore[arg-type]
+            small.project(x, [text] * 2)
 
 
 def test_negative_units_are_an_error_unless_allowed() -> None:

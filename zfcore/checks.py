@@ -50,7 +50,7 @@ def padding(where: str, value: Any) -> tuple[int, int, int, int]:
 def floats(where: str, argument: str, array: Any, rank: int | None = None) -> None:
     """Require a floating-point array (float32 or float64) of the given rank."""
     dtype = getattr(array, "dtype", None)
-    if dtype not in FLOATS:
+    if dtype is None or dtype not in FLOATS:  # NumPy takes None for float64
         fail(where, f"{argument}.dtype", dtype if dtype is not None else type(array).__name__,
              "an array of float32 or float64", TypeError)
     if rank is not None:

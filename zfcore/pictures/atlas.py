@@ -16,7 +16,7 @@ from .. import checks
 from .tiles import GRAY, enlarge, grid, in_rgb_order, resize_tiles, signed, symmetric_scale
 
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (128, 132, 140)
-PERCENTILE = 99.9  # of a map's magnitudes: a handful of extreme pixels does not dim the other nine pictures
+PERCENTILE = 99.8  # of a map's magnitudes: a few extreme pixels must not dim all nine pictures
 
 
 def outside_gray(patches: np.ndarray, origins: np.ndarray, extent: Sequence[int]) -> np.ndarray:
@@ -46,7 +46,7 @@ def card_pictures(projections: np.ndarray, patches: np.ndarray, origins: np.ndar
     filled : bool (k,), False for entries that show nothing; None: all do
     smallest, largest : limits of a tile's side in pixels
     gap, background : between tiles
-    scale : magnitude shown as black or white, one for all k; None: the 99.9th percentile of theirs
+    scale : magnitude shown as black or white, one for all k; None: their 99.8th percentile
 
     Returns
     -------
@@ -140,6 +140,9 @@ def filter_picture(weight: np.ndarray, channels: str = "RGB", *, each: bool = Fa
         scale = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
         scale = np.where(scale > 0, scale, 1.0)
     tiles = enlarge(signed(in_rgb_order(weight, channels), scale), smallest)
-    if columns is None:
-        columns = max(round(np.sqrt(len(weight) * 2)), 1)  # twice as wide as tall
+    if columns is None:  # about twice as wide as tall, without a gap at the end if that can be had
+        wide = max(round(np.sqrt(len(weight) * 2)), 1)
+        even = [count for count in range(1, len(weight) + 1)
+                if len(weight) % count == 0 and wide / 1.5 <= count <= wide * 1.5]
+        columns = min(even, key=lambda count: abs(count - wide), default=wide)
     return grid(tiles, columns, gap=gap, background=background)
