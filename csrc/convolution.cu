@@ -1,7 +1,7 @@
 // Convolution and its two gradients as implicit matrix products on plain arithmetic: right for every
 // geometry and type. Sums run over (row, column, channel) of the window in order, one fused
 // multiply-add a term, in one thread: an output depends on its own window alone.
-#include "device.cuh"
+#include "gather.cuh"
 
 namespace zf {
 namespace {
@@ -27,26 +27,6 @@ __device__ __forceinline__ void multiply(T (&results)[4][4], const T (&rows)[ste
             for (int j = 0; j < 4; ++j) results[i][j] = fma(a[i], b[j], results[i][j]);
     }
 }
-
-// One axis of a gather: output j and tap i meet at input j * stride + offset + i * tap_step; the output is
-// cell first + j * spacing of its map, the tap is first_tap + i * tap_spacing of the filter.
-struct Axis {
-    int outputs, stride, offset;
-    int taps, tap_step;
-    int first, spacing;
-    int first_tap, tap_spacing;
-};
-
-// A whole gather. Forward: out = y, in = x, depth = channels of a group, width = its filters. Input
-// gradient: out = cells of dx of one phase, in = dy, depth = filters, width = channels.
-struct Gather {
-    Axis down, across;
-    int batch;
-    int in_rows, in_columns, in_channels;
-    int out_rows, out_columns, out_channels;
-    int depth, width;
-    int filter_rows, filter_columns, filter_channels;  // of the weight (filters, rows, columns, channels)
-};
 
 // out (cells of a phase) x (columns): grid x runs over tiles of cells, y over tiles of columns, z over
 // groups. Thread t loads term t % 16 of cells t / 16 + 16 i; so the cells' places are worked out once and
@@ -249,7 +229,9 @@ void check(const Convolution& c) {
 }
 
 template <class T, bool transposed>
-void gather(T* out, const T* in, const T* weight, const T* bias, const Gather& g, int groups, bool relu, void* stream) {
+void gather(T* out, const T* in, const T* weight, const T* bias, const Gather& g, int groups, bool relu,
+            Precision precision, void* stream) {
+    if (precision == Precision::tf32) return gather_tf32<transposed>(out, in, weight, bias, g, groups, relu, stream);
     const std::int64_t cells = std::int64_t(g.batch) * g.down.outputs * g.across.outputs;
     const unsigned tiles = blocks_yz(divide_up(g.width, tile));
     ZF_CHECK(std::int64_t(tiles) * tile >= g.width, "convolution: too many filters or channels");
@@ -295,18 +277,20 @@ int weight_gradient_parts(const Convolution& c) {
 }
 
 template <class T>
-void convolution_forward(T* y, const T* x, const T* weight, const T* bias, const Convolution& c, bool relu, void* stream) {
+void convolution_forward(T* y, const T* x, const T* weight, const T* bias, const Convolution& c, bool relu,
+                         Precision precision, void* stream) {
     check(c);
     const Axis down{c.rows, c.stride_vertical, -c.top, c.window_height, c.dilation_vertical, 0, 1, 0, 1};
     const Axis across{c.columns, c.stride_horizontal, -c.left, c.window_width, c.dilation_horizontal, 0, 1, 0, 1};
     const Gather g{down,   across,    c.batch,    c.height,           c.width,           c.channels,
                    c.rows, c.columns, c.filters,  c.channels / c.groups, c.filters / c.groups,
                    c.window_height, c.window_width, c.channels / c.groups};
-    gather<T, false>(y, x, weight, bias, g, c.groups, relu, stream);
+    gather<T, false>(y, x, weight, bias, g, c.groups, relu, precision, stream);
 }
 
 template <class T>
-void convolution_input_gradient(T* dx, const T* dy, const T* weight, const Convolution& c, void* stream) {
+void convolution_input_gradient(T* dx, const T* dy, const T* weight, const Convolution& c, Precision precision,
+                                void* stream) {
     check(c);
     for (int i = 0; i < c.stride_vertical; ++i)
         for (int j = 0; j < c.stride_horizontal; ++j) {
@@ -315,27 +299,32 @@ void convolution_input_gradient(T* dx, const T* dy, const T* weight, const Convo
             const Gather g{down,     across,  c.batch,    c.rows,               c.columns,             c.filters,
                            c.height, c.width, c.channels, c.filters / c.groups, c.channels / c.groups,
                            c.window_height, c.window_width, c.channels / c.groups};
-            gather<T, true>(dx, dy, weight, static_cast<const T*>(nullptr), g, c.groups, false, stream);
+            gather<T, true>(dx, dy, weight, static_cast<const T*>(nullptr), g, c.groups, false, precision, stream);
         }
 }
 
 template <class T>
-void convolution_weight_gradient(T* dweight, T* workspace, const T* dy, const T* x, const Convolution& c, void* stream) {
+void convolution_weight_gradient(T* dweight, T* workspace, const T* dy, const T* x, const Convolution& c, Precision precision,
+                                void* stream) {
     const int parts = weight_gradient_parts(c), filters = c.filters / c.groups;
     const std::int64_t weights = std::int64_t(c.window_height) * c.window_width * (c.channels / c.groups);
     const unsigned tiles = blocks_yz(divide_up(filters, tile));
     ZF_CHECK(std::int64_t(tiles) * tile >= filters, "convolution_weight_gradient: too many filters");
-    launch({{blocks_x(weights, tile), tiles, unsigned(c.groups * parts)}, block_threads, stream}, weight_gradient_kernel<T>,
-           parts == 1 ? dweight : workspace, dy, x, c, cells_in_part(c));
+    T* out = parts == 1 ? dweight : workspace;
+    if (precision == Precision::tf32)
+        weight_gradient_tf32(out, dy, x, c, parts, cells_in_part(c), stream);
+    else
+        launch({{blocks_x(weights, tile), tiles, unsigned(c.groups * parts)}, block_threads, stream},
+               weight_gradient_kernel<T>, out, dy, x, c, cells_in_part(c));
     if (parts > 1)
         launch({blocks_x(c.filters * weights, 256), 256, stream}, add_parts_kernel<T>, dweight, workspace,
                c.filters * weights, parts);
 }
 
 #define INSTANTIATE(T) \
-    template void convolution_forward(T*, const T*, const T*, const T*, const Convolution&, bool, void*); \
-    template void convolution_input_gradient(T*, const T*, const T*, const Convolution&, void*); \
-    template void convolution_weight_gradient(T*, T*, const T*, const T*, const Convolution&, void*);
+    template void convolution_forward(T*, const T*, const T*, const T*, const Convolution&, bool, Precision, void*); \
+    template void convolution_input_gradient(T*, const T*, const T*, const Convolution&, Precision, void*); \
+    template void convolution_weight_gradient(T*, T*, const T*, const T*, const Convolution&, Precision, void*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

@@ -146,3 +146,5 @@ inline bool aligned(const void* address, std::size_t bytes) {
 }
 
 }  // namespace zf
+
+#include "tensor_core.cuh"

@@ -32,19 +32,25 @@ struct Convolution {
     int groups;
 };
 
+// What products are made of; sums are always at least float32. tf32 rounds both factors to 11 bits and
+// needs tensor cores of compute capability 8.0; it is for float arrays.
+enum class Precision { float32, tf32 };
+
 // y = x correlated with the filters, plus bias (filters; may be null), rectified if asked.
 template <class T>
-void convolution_forward(T* y, const T* x, const T* weight, const T* bias, const Convolution&, bool relu, void* stream);
+void convolution_forward(T* y, const T* x, const T* weight, const T* bias, const Convolution&, bool relu,
+                         Precision, void* stream);
 
 // The adjoint by x: the deconvnet's filtering. A strided one is one dense gather for each phase of the stride.
 template <class T>
-void convolution_input_gradient(T* dx, const T* dy, const T* weight, const Convolution&, void* stream);
+void convolution_input_gradient(T* dx, const T* dy, const T* weight, const Convolution&, Precision, void* stream);
 
 // The adjoint by the filters, over parts of the batch's cells that are added in order. `workspace` holds
 // weight_gradient_parts() times the weight; it is not touched where that is 1.
 int weight_gradient_parts(const Convolution&);
 template <class T>
-void convolution_weight_gradient(T* dweight, T* workspace, const T* dy, const T* x, const Convolution&, void* stream);
+void convolution_weight_gradient(T* dweight, T* workspace, const T* dy, const T* x, const Convolution&, Precision,
+                                 void* stream);
 
 // ----------------------------------------------------------------------------------------- pooling
 

@@ -24,8 +24,15 @@ constexpr std::size_t most_shared = 227 * 1024, guard = 64;
 
 enum class State { ready, waits_for_block, waits_for_warp, ended };
 
+struct AsyncCopy {
+    Copy copy;
+    unsigned group;
+};
+
 struct Thread {
     Fiber* fiber = nullptr;
+    std::vector<AsyncCopy> copies;  // not yet made, oldest first
+    unsigned groups = 0;            // committed so far
     Place place;
     State state = State::ready;
     Site site{};
@@ -149,6 +156,8 @@ void entry() {
         race_acquire(&m.block->begin);
         try {
             m.body(m.data);
+            if (!m.threads[m.running].copies.empty())
+                throw std::runtime_error("emulation: a thread ended with asynchronous copies that it never waited for");
         } catch (...) {
             if (!m.error) m.error = std::current_exception();
         }
@@ -181,6 +190,8 @@ void Machine::run_block(Index where, Index block_size, Index grid_size, std::siz
         const unsigned x = t % block_size.x, y = t / block_size.x % block_size.y, z = t / block_size.x / block_size.y;
         thread.place = {{x, y, z}, where, block_size, grid_size};
         thread.state = State::ready;
+        thread.copies.clear();
+        thread.groups = 0;
         ready[t] = t;
     }
     ready_count = count;
@@ -340,6 +351,21 @@ void* shared(const void* key, std::size_t bytes) {
 }
 
 void* dynamic_shared() { return current().dynamic; }
+
+void async_copy(const Copy& copy) {
+    Thread& self = current().threads[current().running];
+    self.copies.push_back({copy, self.groups});
+}
+
+void async_commit() { ++current().threads[current().running].groups; }
+
+bool async_next(unsigned keep, Copy& copy) {
+    Thread& self = current().threads[current().running];
+    if (self.copies.empty() || self.copies.front().group + keep >= self.groups) return false;
+    copy = self.copies.front().copy;
+    self.copies.erase(self.copies.begin());
+    return true;
+}
 
 int lane() { return int(current().running % warp_size); }
 

@@ -52,6 +52,18 @@ void warp_rendezvous(unsigned mask, void* data, WarpOperation operation, bool or
 void* shared(const void* key, std::size_t bytes);
 void* dynamic_shared();
 
+// Asynchronous copies of the running thread, done as late as CUDA allows: when it waits until at most
+// `keep` committed groups are open, the caller makes each copy that `async_next` hands out. A thread that
+// ends with copies that nobody waited for is an error.
+struct Copy {
+    void* to;
+    const void* from;  // null: zeros
+    std::size_t bytes;
+};
+void async_copy(const Copy& copy);
+void async_commit();
+bool async_next(unsigned keep, Copy& copy);
+
 int lane();
 [[noreturn]] void fail(const char* text, Site site);
 

@@ -44,12 +44,12 @@ class Launchers:
     def convolution_forward(self, y: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
                             groups: int, relu: bool) -> None:
         """y = activation(x convolved with weight + bias)."""
-        self._run("convolution_forward", y, x, weight, bias, stride, padding, dilation, groups, relu)
+        self._run("convolution_forward", y, x, weight, bias, stride, padding, dilation, groups, relu, False)
 
     def convolution_input_gradient(self, dx: Any, dy: Any, weight: Any, stride: Any, padding: Any, dilation: Any,
                                    groups: int) -> None:
         """dx = adjoint of the convolution applied to dy."""
-        self._run("convolution_input_gradient", dx, dy, weight, stride, padding, dilation, groups)
+        self._run("convolution_input_gradient", dx, dy, weight, stride, padding, dilation, groups, False)
 
     def convolution_weight_gradient(self, dweight: Any, dy: Any, x: Any, stride: Any, padding: Any, dilation: Any,
                                     groups: int) -> None:
@@ -57,7 +57,7 @@ class Launchers:
         settings = (stride, padding, dilation, groups)
         elements = self._extension.weight_gradient_workspace(dweight, dy, x, *settings)
         workspace = self._arrays.empty(elements, dweight.dtype)
-        self._run("convolution_weight_gradient", dweight, workspace, dy, x, *settings)
+        self._run("convolution_weight_gradient", dweight, workspace, dy, x, *settings, False)
 
     def linear_forward(self, y: Any, x: Any, weight: Any, bias: Any, relu: bool) -> None:
         """y = activation(x weight' + bias): a convolution of maps of one cell."""
