@@ -61,3 +61,9 @@ sanitize: $(BUILD)/calls.bin $(foreach kind,plain address thread,$(BUILD)/$(kind
 
 cuda-check:  ## nvcc for sm_80 and sm_90a: registers, no spills
 	$(PYTHON_KERNELS) csrc/check_registers.py
+
+# ----------------------------------------------------------------------------------------- mutants
+
+.PHONY: mutants
+mutants: $(BUILD)/calls.bin  ## change the kernels in one place at a time: the checks must notice
+	$(PYTHON_KERNELS) tests/emulated/mutants.py

@@ -19,6 +19,7 @@ namespace zf::emulation {
 namespace {
 
 constexpr unsigned most_threads = 1024, warp_size = 32;
+constexpr unsigned most_copies = 128;  // in flight, of one thread
 constexpr unsigned fiber_sets = checks_races ? 3 : 1;
 constexpr std::size_t most_shared = 227 * 1024, guard = 64;
 
@@ -31,8 +32,8 @@ struct AsyncCopy {
 
 struct Thread {
     Fiber* fiber = nullptr;
-    std::vector<AsyncCopy> copies;  // not yet made, oldest first
-    unsigned groups = 0;            // committed so far
+    AsyncCopy copies[most_copies];  // a ring of those not yet made
+    unsigned made = 0, asked = 0, groups = 0;  // copies so far, and committed groups
     Place place;
     State state = State::ready;
     Site site{};
@@ -156,7 +157,7 @@ void entry() {
         race_acquire(&m.block->begin);
         try {
             m.body(m.data);
-            if (!m.threads[m.running].copies.empty())
+            if (m.threads[m.running].made != m.threads[m.running].asked)
                 throw std::runtime_error("emulation: a thread ended with asynchronous copies that it never waited for");
         } catch (...) {
             if (!m.error) m.error = std::current_exception();
@@ -190,8 +191,7 @@ void Machine::run_block(Index where, Index block_size, Index grid_size, std::siz
         const unsigned x = t % block_size.x, y = t / block_size.x % block_size.y, z = t / block_size.x / block_size.y;
         thread.place = {{x, y, z}, where, block_size, grid_size};
         thread.state = State::ready;
-        thread.copies.clear();
-        thread.groups = 0;
+        thread.made = thread.asked = thread.groups = 0;
         ready[t] = t;
     }
     ready_count = count;
@@ -354,16 +354,18 @@ void* dynamic_shared() { return current().dynamic; }
 
 void async_copy(const Copy& copy) {
     Thread& self = current().threads[current().running];
-    self.copies.push_back({copy, self.groups});
+    if (self.asked - self.made == most_copies) throw std::runtime_error("emulation: too many asynchronous copies");
+    self.copies[self.asked++ % most_copies] = {copy, self.groups};
 }
 
 void async_commit() { ++current().threads[current().running].groups; }
 
 bool async_next(unsigned keep, Copy& copy) {
     Thread& self = current().threads[current().running];
-    if (self.copies.empty() || self.copies.front().group + keep >= self.groups) return false;
-    copy = self.copies.front().copy;
-    self.copies.erase(self.copies.begin());
+    const AsyncCopy& oldest = self.copies[self.made % most_copies];
+    if (self.made == self.asked || oldest.group + keep >= self.groups) return false;
+    copy = oldest.copy;
+    ++self.made;
     return true;
 }
 
