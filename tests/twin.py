@@ -12,7 +12,6 @@ from torch.nn import functional
 from zfcore import Network
 from zfcore.geometry import same_padding
 
-
 torch.set_num_threads(1)  # small maps: threads cost more than they save
 
 
