@@ -67,6 +67,19 @@ def readable(names: list[str]) -> list[str]:
             for line in output.splitlines()]
 
 
+def without_tensor_cores(made: Path) -> list[str] | None:
+    """Kernels called *_tf32_* whose machine code has no HMMA or touches local memory; None: no cuobjdump."""
+    if not shutil.which("cuobjdump") or not shutil.which("nvdisasm"):
+        return None
+    code = subprocess.run(["cuobjdump", "-sass", made], capture_output=True, text=True, check=True).stdout
+    wrong = []
+    for function in re.split(r"\bFunction : ", code)[1:]:
+        name = function.split(maxsplit=1)[0]
+        if "_tf32_" in name and (" HMMA." not in function or re.search(r" (LDL|STL)\b", function)):
+            wrong.append(name)
+    return wrong
+
+
 def main() -> int:
     """Compile, print, judge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -81,14 +94,19 @@ def main() -> int:
     begin = time.monotonic()
     for source in options.files or sorted(folder.glob("*.cu")):
         made = options.objects / (source.stem + ".o")
-        result = subprocess.run([find_nvcc(), *FLAGS, *targets, "-c", source, "-o", made], capture_output=True, text=True,
-                                check=False)
+        result = subprocess.run([find_nvcc(), *FLAGS, *targets, "-c", source, "-o", made], capture_output=True,
+                                text=True, check=False)
         if result.returncode:
             sys.exit(result.stderr)
         for line in result.stderr.splitlines():
             if "warning" in line:
                 print(line)
                 bad += 1
+        wrong = without_tensor_cores(made)
+        if "_tf32_" in result.stderr:
+            found = "not looked for: no cuobjdump" if wrong is None else f"missing in {wrong}" if wrong else "in all"
+            print(f"{source.name}: tensor-core instructions {found}")
+            bad += len(wrong or [])
         kernels = parse(result.stderr)
         size += made.stat().st_size
         count += len(kernels)

@@ -12,7 +12,11 @@ BUILD := build
 # One small step each, so that any edit of a header rebuilds what needs it.
 emulated: build-emulated  ## the CUDA kernels on the CPU, and their tests
 	$(PYTHON_KERNELS) -m pytest tests/emulated -q
+	ZFCORE_BACKEND=emulated $(PYTHON_KERNELS) -m pytest -q -k "not fault_is_found" $(ON_EMULATED)
 
+# The package's own tests that also run on the emulated backend: against loops, PyTorch, autograd.
+ON_EMULATED := $(foreach name,convolution linear pooling normalization activation loss update crop layers network \
+                 rules,$(wildcard tests/test_$(name).py))
 .PHONY: build-emulated
 build-emulated:
 	@cmake -S . -B $(BUILD)/emulated -DZF_EMULATED=ON -DPython_EXECUTABLE=$$(command -v $(PYTHON_KERNELS)) >/dev/null
@@ -43,7 +47,7 @@ $(BUILD)/$(1)/runtime.o: csrc/emulation/runtime.cpp $(HEADERS)
 	@mkdir -p $$(@D) && $(CXX) $(HOST_FLAGS) $(filter-out -fsanitize=thread,$(2)) -c $$< -o $$@
 $(BUILD)/$(1)/replay: $(addprefix $(BUILD)/$(1)/,$(notdir $(KERNELS:.cu=.o)) runtime.o replay.o)
 	@$(CXX) $(2) $$^ -o $$@
-$(BUILD)/$(1)/negatives: $(BUILD)/$(1)/negatives.o $(BUILD)/$(1)/runtime.o
+$(BUILD)/$(1)/negatives $(BUILD)/$(1)/features: %: %.o $(BUILD)/$(1)/runtime.o
 	@$(CXX) $(2) $$^ -o $$@
 endef
 $(eval $(call objects,plain,))
@@ -51,11 +55,11 @@ $(eval $(call objects,address,$(ADDRESS)))
 $(eval $(call objects,thread,$(THREAD)))
 .SECONDARY:
 
-sanitize: $(BUILD)/calls.bin $(foreach kind,plain address thread,$(BUILD)/$(kind)/negatives) \
+sanitize: $(BUILD)/calls.bin $(foreach kind,plain address thread,$(BUILD)/$(kind)/negatives $(BUILD)/$(kind)/features) \
           $(BUILD)/address/replay $(BUILD)/thread/replay  ## the kernels under the sanitizers
 	$(PYTHON_KERNELS) -m pytest tests/emulated/test_negatives.py -q
 	$(BUILD)/address/replay $(BUILD)/calls.bin 1
-	$(BUILD)/thread/replay $(BUILD)/calls.bin 1 2
+	$(BUILD)/thread/replay $(BUILD)/calls.bin 1
 
 # -------------------------------------------------------------------------------------- cuda-check
 

@@ -46,7 +46,7 @@ struct Rendezvous {
 };
 
 struct Warp {
-    Rendezvous rendezvous[warp_size];  // masks are disjoint
+    Rendezvous rendezvous[warp_size];  // each open one holds a waiting lane
     unsigned count = 0;
 };
 
@@ -309,9 +309,7 @@ void warp_rendezvous(unsigned mask, void* data, WarpOperation operation, bool or
     if (!(mask & bit)) fail("the lane is not in its own mask", site);
     Rendezvous* meeting = nullptr;
     for (Rendezvous& r : warp.rendezvous) {
-        if (r.arrived && (r.mask & mask)) {
-            if (r.mask != mask || !same(r.site, site))
-                fail(("divergent warp: other lanes wait in " + text(r.site)).c_str(), site);
+        if (r.arrived && r.mask == mask && same(r.site, site)) {
             meeting = &r;
             break;
         }

@@ -35,7 +35,7 @@ MUTANTS = [
     ("pooling", "(r - row) * window.width", "(r - row) * window.height", 0),
     ("pooling", "window.left - q * window.stride_horizontal", "-q * window.stride_horizontal", 0),
     ("pooling", "last_wins ? value[i] : total[i] + value[i]", "value[i]", 0),
-    ("pooling", "window.width, counts.left, counts.right).size()", "window.width, inside.left, inside.right).size()", 0),
+    ("pooling", "counts.left, counts.right).size()", "inside.left, inside.right).size()", 0),
     ("pooling", "item / channels % cells", "item / channels", 0),
     ("pooling", "for (int s = 1; s < segments", "for (int s = 2; s < segments", 0),
     ("pooling", "|| r >= rows.end ", "", 0),
@@ -48,7 +48,7 @@ MUTANTS = [
     ("convolution", "relu && value <= 0", "relu", 0),
     ("convolution", "int part = 0; part < parts", "int part = 1; part < parts", 0),
     ("convolution", "g.in_channels + group * g.depth;", "g.in_channels;", 0),
-    ("convolution", "shape.window_width * shape.dilation_vertical", "shape.window_width * shape.dilation_horizontal", 0),
+    ("convolution", "window_width * shape.dilation_vertical", "window_width * shape.dilation_horizontal", 0),
     ("convolution", "filter < g.width) value", "filter <= g.width) value", 0),
     ("convolution_tensor", SYNC, "", 0),
     ("convolution_tensor", "copies_wait<stages - 2>", "copies_wait<stages - 1>", 0),
@@ -94,7 +94,8 @@ def objects(kind: str) -> dict[str, Path]:
     folder = BUILD / "mutants" / kind
     folder.mkdir(parents=True, exist_ok=True)
     made = {}
-    sources = [*sorted((ROOT / "csrc").glob("*.cu")), ROOT / "csrc/emulation/runtime.cpp", ROOT / "tests/emulated/replay.cpp"]
+    sources = [*sorted((ROOT / "csrc").glob("*.cu")), ROOT / "csrc/emulation/runtime.cpp",
+               ROOT / "tests/emulated/replay.cpp"]
     for source in sources:
         made[source.stem] = folder / f"{source.stem}.o"
         flags = [flag for flag in KINDS[kind] if source.stem != "runtime" or flag != "-fsanitize=thread"]

@@ -25,8 +25,8 @@ CAUGHT = [
 ]
 
 
-def run(program: str, fault: str) -> subprocess.CompletedProcess[str]:
-    path = BUILD / program / "negatives"
+def run(program: str, fault: str, name: str = "negatives") -> subprocess.CompletedProcess[str]:
+    path = BUILD / program / name
     if not path.exists():
         pytest.skip(f"{path} is not built (make sanitize)")
     return subprocess.run([path, fault], capture_output=True, text=True, check=False, timeout=60)
@@ -48,3 +48,22 @@ def test_caught(fault, program, sign):
 def test_the_right_kernel_is_clean(program):
     result = run(program, "none")
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("program", ["plain", "address", "thread"])
+def test_the_emulation_is_as_cuda_defines_it(program):
+    result = run(program, "", "features")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("fault", "sign"), [
+    ("unwaited", "asynchronous copies that it never waited for"),
+    ("unrounded", "a factor was not rounded to tf32"),
+    ("grid", "a grid of 1 x 65536 x 1 blocks"),
+    ("block", "a block of 1056 threads"),
+    ("warp", "no whole number of warps"),
+])
+def test_what_a_device_refuses(fault, sign):
+    result = run("plain", fault, "features")
+    assert result.returncode == 2
+    assert sign in result.stderr

@@ -28,7 +28,8 @@ def test_response_norm(agree, shape, size, beta, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", ["divisive", "subtractive"])
-@pytest.mark.parametrize(("shape", "size"), [((2, 6, 7, 3), 3), ((1, 5, 4, 8), 4), ((1, 3, 3, 2), 9), ((0, 4, 4, 2), 3)])
+@pytest.mark.parametrize(("shape", "size"), [
+    ((2, 6, 7, 3), 3), ((1, 5, 4, 8), 4), ((1, 3, 3, 2), 9), ((0, 4, 4, 2), 3)])
 def test_contrast_norm(agree, shape, size, mode, dtype):
     options = {"size": size, "alpha": 0.3, "beta": 0.75, "k": 1.0, "mode": mode}
     x = normal(shape, dtype)
