@@ -56,7 +56,7 @@ MUTANTS = [
     ("convolution_tensor", "term = k + c + 4 * v;", "term = k + 2 * c + v;", 0),
     ("convolution_tensor", "2 * (lane % 4) + v;", "lane % 4 + 4 * v;", 0),
     ("convolution_tensor", "lane / 4 + 8 * half", "lane / 4 * 2 + half", 1),
-    ("convolution_tensor", "i < stages - 1; ++i", "i < stages; ++i", 0),
+    ("convolution_tensor", "next % stages * size", "i % stages * size", 0),
     ("normalization", SYNC, "", 0),
     ("normalization", SYNC, "", 1),
     ("normalization", "before = size / 2,", "before = (size - 1) / 2,", 0),
