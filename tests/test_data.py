@@ -183,7 +183,7 @@ def test_pictures_of_different_sizes_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("key", "value"), [("batch_size", 0), ("begin", -1), ("end", 99), ("threads", 0)])
-def test_bad_stream_settings(key: str, value: int) -> None:
+def test_bad_stream_settings(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match="allowed"):
         Stream(Slow(3), RGB, **{key: value})
 

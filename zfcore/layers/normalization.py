@@ -74,11 +74,11 @@ class ContrastNorm(Layer):
     mean_is_constant : cuda-convnet's approximate gradient, which holds the mean fixed
     """
 
-    size: int = 5
+    size: int = 9
     alpha: float = 1e-4
     beta: float = 0.75
-    k: float = 2.0
-    alpha_is_divided_by_area: bool = False
+    k: float = 1.0
+    alpha_is_divided_by_area: bool = True
     mode: str = "divisive"
     mean_is_constant: bool = False
 
@@ -106,7 +106,7 @@ class ContrastNorm(Layer):
         if run.tile is None:
             return ops.contrast_norm(x, **self._options), {"x": x, "tile": None}
         y = ops.contrast_norm(x, tile=run.tile, **self._options)[self._inner(x)]
-        return y, {"x": x, "tile": run.tile}
+        return ops.backend.asarray(y), {"x": x, "tile": run.tile}
 
     def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
                  inputs: bool = True, pre: Any = None) -> tuple[tuple[Any, ...], Gradients]:

@@ -34,6 +34,8 @@ class Network:
     scheme : the initialiser that `initialize` uses by default
     backend : where it runs; None: ZFCORE_BACKEND, else numba
 
+    `metadata` holds texts that travel with a saved network, such as how it was trained.
+
     Examples
     --------
     >>> net = Network("small", (28, 28, 1))
@@ -54,6 +56,7 @@ class Network:
         self.preprocessing = preprocessing
         self.class_names = None if class_names is None else [str(item) for item in class_names]
         self.scheme = scheme
+        self.metadata: dict[str, str] = {}
         self.nodes: dict[str, Node] = {}
         self.shapes: dict[str, Shape] = {IMAGE: shape}
         self._backend = backend

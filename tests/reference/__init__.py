@@ -1,0 +1,1 @@
+"""Naive float64 oracles; they import nothing of the package."""

@@ -1,0 +1,1 @@
+"""Model files: safetensors that this package saved."""

@@ -1,0 +1,368 @@
+"""Matrix products in registers: what convolution and linear layers are made of.
+
+The products here are emitted as vector instructions, because no loop that a compiler vectorises by
+itself keeps a whole tile of sums in registers. A tile is at most ROWS rows by one panel of columns; a
+panel is two vector registers wide. With AVX-512 that is 14 x 2 x 16 floats: 28 of the 32 registers
+hold sums, two hold a row of the right matrix, and each number of the left matrix is broadcast.
+
+Every sum starts at zero, takes its products in order of depth, one fused multiply-add each, and is
+added to the output at the end. So neither the height of a tile nor its place changes an element's
+bits; only where the caller cuts the depth does, and callers cut it by a layer's sizes alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from .compile import kernel
+
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+
+
+def _machine() -> tuple[int, int, bool]:
+    """Bytes of a vector register, rows of a tile, and whether multiply-adds are fused."""
+    chosen = getattr(config, "CPU_FEATURES", None)  # the user may have told Numba which to use
+    if chosen is not None:
+        features = {name[1:] for name in chosen.split(",") if name.startswith("+")}
+    else:
+        features = {name for name, present in llvmlite.binding.get_host_cpu_features().items() if present}
+    if "avx512f" in features:
+        return 64, 14, True  # 32 registers: 28 sums, 2 columns, 1 broadcast
+    if "avx2" in features and "fma" in features:
+        return 32, 6, True  # 16 registers: 12 sums, 2 columns, 1 broadcast
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return 16, 12, True
+    return 16, 4, False
+
+
+VECTOR_BYTES, ROWS, FUSED = _machine()
+PANEL_BYTES = 2 * VECTOR_BYTES
+DEPTH = 256  # numbers of a left row that are multiplied before the sums are added to the output
+STRIDE = DEPTH + 16  # from one row of a left tile to the next: an odd number of cache lines
+DOT_COLUMNS = 6  # weight rows of a tile of dot products
+DOT_ROWS = 4 if VECTOR_BYTES == 64 else 2 if ROWS > 4 else 1
+
+
+def aligned(size: int, dtype: Any) -> np.ndarray:
+    """Uninitialised vector whose first element starts a cache line, with a panel of slack behind it."""
+    itemsize = np.dtype(dtype).itemsize
+    raw = np.empty(size + (64 + PANEL_BYTES) // itemsize, dtype)
+    start = -raw.ctypes.data % 64 // itemsize
+    return raw[start:]
+
+
+def flat(array: np.ndarray) -> np.ndarray:
+    """One-dimensional, writable alias of a C-contiguous array: one type for all, so one compilation.
+
+    A read-only array (a memory-mapped file, say) would be another type; kernels never write to inputs.
+    """
+    if array.flags.writeable:
+        return array.reshape(-1)
+    raw = (ctypes.c_uint8 * array.nbytes).from_address(array.ctypes.data)
+    return np.ctypeslib.as_array(raw).view(array.dtype)
+
+
+# ------------------------------------------------------------------------------------- instructions
+
+
+class _Emitter:
+    """Vector instructions for one array type, at the builder's present place."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+        self.context, self.builder, self.signature, self.arguments = context, builder, signature, arguments
+        self.element = context.get_value_type(signature.args[0].dtype)
+        self.size = 4 if isinstance(self.element, ir.FloatType) else 8
+        self.lanes = VECTOR_BYTES // self.size
+        self.vector = ir.VectorType(self.element, self.lanes)
+        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def pointer(self, array: int) -> Any:
+        """Address of the element whose index is the argument after the array."""
+        make = self.context.make_array(self.signature.args[array])
+        data = make(self.context, self.builder, self.arguments[array]).data
+        return self.builder.gep(data, [self.arguments[array + 1]])
+
+    def move(self, pointer: Any, elements: Any) -> Any:
+        return self.builder.gep(pointer, [INT64(elements) if isinstance(elements, int) else elements])
+
+    def load(self, pointer: Any, vector: int = 0) -> Any:
+        place = self.builder.bitcast(self.move(pointer, vector * self.lanes), self.vector.as_pointer())
+        value = self.builder.load(place)
+        value.align = self.size
+        return value
+
+    def store(self, value: Any, pointer: Any, vector: int = 0) -> None:
+        place = self.builder.bitcast(self.move(pointer, vector * self.lanes), self.vector.as_pointer())
+        self.builder.store(value, place).align = self.size
+
+    def shuffle(self, value: Any, lanes: list[int]) -> Any:
+        mask = ir.Constant(ir.VectorType(INT32, len(lanes)), lanes)
+        return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+
+    def broadcast(self, pointer: Any) -> Any:
+        one = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), self.builder.load(pointer),
+                                          INT32(0))
+        return self.shuffle(one, [0] * self.lanes)
+
+    def multiply_add(self, left: Any, right: Any, total: Any) -> Any:
+        if not FUSED:
+            return self.builder.fadd(total, self.builder.fmul(left, right))
+        name = f"llvm.fma.v{self.lanes}f{self.size * 8}"
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
+        return self.builder.call(function, [left, right, total])
+
+    def loop(self, count: Any, start: list[Any], body: Callable[[list[Any]], list[Any]]) -> list[Any]:
+        """Run `body` count times (at least once) on values that stay in registers."""
+        before, block = self.builder.block, self.builder.append_basic_block("loop")
+        after = self.builder.append_basic_block("after")
+        self.builder.branch(block)
+        self.builder.position_at_end(block)
+        values = [self.builder.phi(value.type) for value in (INT64(0), *start)]
+        following = [self.builder.add(values[0], INT64(1)), *body(values[1:])]
+        for phi, first, last in zip(values, (INT64(0), *start), following, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(last, self.builder.block)
+        self.builder.cbranch(self.builder.icmp_signed("<", following[0], count), block, after)
+        self.builder.position_at_end(after)
+        return following[1:]
+
+    def cases(self, value: Any, count: int, emit: Callable[[int], None]) -> None:
+        """Emit one version for each value from 1 to `count`; other values do nothing."""
+        done = self.builder.append_basic_block("done")
+        switch = self.builder.switch(value, done)
+        for case in range(1, count + 1):
+            block = self.builder.append_basic_block(f"case{case}")
+            switch.add_case(INT64(case), block)
+            self.builder.position_at_end(block)
+            emit(case)
+            self.builder.branch(done)
+        self.builder.position_at_end(done)
+
+
+def _multiply(vectors: int, by_rows: bool) -> Any:
+    """Make the product c[rows x panel] += a[rows x depth] * b[depth x panel].
+
+    By rows, a's rows lie STRIDE apart, a constant, so that every address is a base plus a number in
+    the instruction; else a is stored transposed, `a_step` from one column to the next. Consecutive rows
+    of b lie `b_step` apart, those of c `c_step`. `vectors` is 2 for a panel, 1 for its first half.
+    """
+
+    @intrinsic
+    def multiply(typing: Any, c: Any, c_start: Any, c_step: Any, a: Any, a_start: Any, a_step: Any,
+                 b: Any, b_start: Any, b_step: Any, rows: Any, depth: Any) -> Any:
+        number = types.int64
+        signature = types.void(c, number, number, a, number, number, b, number, number, number, number)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            emit = _Emitter(context, builder, signature, arguments)
+            c_step, a_step, b_step, rows, depth = (arguments[i] for i in (2, 5, 8, 9, 10))
+            out, left, right = (emit.pointer(array) for array in (0, 3, 6))
+
+            def tile(height: int) -> None:
+                def step(values: list[Any]) -> list[Any]:
+                    a, b, *sums = values
+                    columns = [emit.load(b, vector) for vector in range(vectors)]
+                    for row in range(height):
+                        number = emit.broadcast(emit.move(a, row * STRIDE if by_rows else row))
+                        for vector in range(vectors):
+                            at = row * vectors + vector
+                            sums[at] = emit.multiply_add(number, columns[vector], sums[at])
+                    return [emit.move(a, 1 if by_rows else a_step), emit.move(b, b_step), *sums]
+
+                sums = emit.loop(depth, [left, right] + [emit.zero] * (height * vectors), step)[2:]
+                place = out
+                for row in range(height):
+                    for vector in range(vectors):
+                        total = builder.fadd(emit.load(place, vector), sums[row * vectors + vector])
+                        emit.store(total, place, vector)
+                    place = emit.move(place, c_step)
+
+            emit.cases(rows, ROWS, tile)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return multiply
+
+
+multiply_rows = _multiply(2, True)
+multiply_rows_narrow = _multiply(1, True)
+multiply_columns = _multiply(2, False)
+multiply_columns_narrow = _multiply(1, False)
+
+
+@intrinsic
+def dot_rows(typing: Any, totals: Any, start: Any, x: Any, x_start: Any, x_step: Any, w: Any, w_start: Any,
+             w_step: Any, rows: Any, columns: Any, depth: Any) -> Any:
+    """totals[row, column, lane] += x[row] * w[column], lane by lane, over `depth` vectors.
+
+    Both matrices have their rows along the depth. Up to DOT_ROWS rows of x meet DOT_COLUMNS rows of w;
+    of these, those past `columns` are the last one again, so nothing outside the matrix is read.
+    """
+    number = types.int64
+    signature = types.void(totals, number, x, number, number, w, number, number, number, number, number)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _Emitter(context, builder, signature, arguments)
+        x_step, w_step, rows, columns, depth = (arguments[i] for i in (4, 7, 8, 9, 10))
+        out, left, right = (emit.pointer(array) for array in (0, 2, 5))
+        last = builder.sub(columns, INT64(1))
+        ws = []
+        for column in range(DOT_COLUMNS):
+            inside = builder.icmp_signed("<", last, INT64(column))
+            ws.append(emit.move(right, builder.mul(builder.select(inside, last, INT64(column)), w_step)))
+
+        def tile(height: int) -> None:
+            xs = [emit.move(left, builder.mul(INT64(row), x_step)) for row in range(height)]
+
+            def step(values: list[Any]) -> list[Any]:
+                place, *sums = values
+                vectors = [emit.load(emit.move(w, place)) for w in ws]
+                for row in range(height):
+                    numbers = emit.load(emit.move(xs[row], place))
+                    for column in range(DOT_COLUMNS):
+                        at = row * DOT_COLUMNS + column
+                        sums[at] = emit.multiply_add(numbers, vectors[column], sums[at])
+                return [builder.add(place, INT64(emit.lanes)), *sums]
+
+            sums = emit.loop(depth, [INT64(0)] + [emit.zero] * (height * DOT_COLUMNS), step)[1:]
+            for at, value in enumerate(sums):
+                emit.store(builder.fadd(emit.load(out, at), value), out, at)
+
+        emit.cases(rows, DOT_ROWS, tile)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def sum_lanes(typing: Any, array: Any, start: Any) -> Any:
+    """Sum of one vector's numbers: halves are added to each other until one number is left."""
+    signature = array.dtype(array, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _Emitter(context, builder, signature, arguments)
+        value, lanes = emit.load(emit.pointer(0)), emit.lanes
+        while lanes > 1:
+            lanes //= 2
+            value = builder.fadd(emit.shuffle(value, list(range(lanes))),
+                                 emit.shuffle(value, list(range(lanes, 2 * lanes))))
+        return builder.extract_element(value, INT32(0))
+
+    return signature, generate
+
+
+def _spread(copies: bool) -> Any:
+    """Make a copy (or a fill with zeros) in whole vectors, which writes up to a vector past its end."""
+
+    @intrinsic
+    def spread(typing: Any, target: Any, target_start: Any, source: Any, source_start: Any,
+               count: Any) -> Any:
+        signature = types.void(target, types.int64, source, types.int64, types.int64)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            emit = _Emitter(context, builder, signature, arguments)
+            out, numbers = emit.pointer(0), emit.pointer(2)
+            rounds = builder.sdiv(builder.add(arguments[4], INT64(emit.lanes - 1)), INT64(emit.lanes))
+
+            def step(values: list[Any]) -> list[Any]:
+                emit.store(emit.load(values[1]) if copies else emit.zero, values[0])
+                return [emit.move(value, emit.lanes) for value in values]
+
+            emit.loop(rounds, [out, numbers], step)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return spread
+
+
+copy_vectors = _spread(True)
+zero_vectors = _spread(False)
+
+# ------------------------------------------------------------------------------------------ kernels
+
+
+@kernel
+def copy(target, target_start, source, source_start, count):
+    """Copy numbers; up to a vector of the target after them is overwritten, no source after its end read."""
+    if count <= 0:
+        return
+    if source_start + count + VECTOR_BYTES // source.itemsize <= source.size:
+        copy_vectors(target, target_start, source, source_start, count)
+    else:
+        for i in range(count):
+            target[target_start + i] = source[source_start + i]
+
+
+@kernel
+def zero(target, start, count):
+    """Fill with zeros; up to a vector after them is overwritten too."""
+    if count > 0:
+        zero_vectors(target, start, target, start, count)
+
+
+@kernel
+def pack_panels(packed, source, start, step, depth, columns):
+    """Copy `depth` rows of `columns` numbers into panels: [panel][depth][panel's columns], zeros behind."""
+    panel = PANEL_BYTES // source.itemsize
+    for k in range(depth):
+        for first in range(0, columns, panel):
+            place = first * depth + k * panel
+            count = min(panel, columns - first)
+            if count < panel:
+                zero(packed, place, panel)
+            for i in range(count):
+                packed[place + i] = source[start + k * step + first + i]
+
+
+@kernel
+def multiply_block(c, c_step, a, rows, packed, packed_start, panel_step, columns, depth):
+    """c[rows x columns] += a[rows x depth] * packed panels; a's rows lie STRIDE apart.
+
+    The rows are cut into tiles of nearly equal height, so that none is left with a row or two.
+    """
+    panel = PANEL_BYTES // c.itemsize
+    tiles = (rows + ROWS - 1) // ROWS
+    for first in range(0, columns, panel):
+        right = packed_start + first // panel * panel_step
+        row = 0
+        for tile in range(tiles):
+            height = rows // tiles + (1 if tile < rows % tiles else 0)
+            if columns - first > panel // 2:
+                multiply_rows(c, row * c_step + first, c_step, a, row * STRIDE, 0,
+                              packed, right, panel, height, depth)
+            else:
+                multiply_rows_narrow(c, row * c_step + first, c_step, a, row * STRIDE, 0,
+                                     packed, right, panel, height, depth)
+            row += height
+
+
+@kernel
+def multiply_transposed_block(c, c_step, a, a_start, a_step, rows, b, b_step, panel_step, columns, depth):
+    """c[rows x columns] += a'[rows x depth] * b; a is stored depth by rows, b's rows lie b_step apart."""
+    panel = PANEL_BYTES // c.itemsize
+    tiles = (rows + ROWS - 1) // ROWS
+    for first in range(0, columns, panel):
+        right = first // panel * panel_step
+        row = 0
+        for tile in range(tiles):
+            height = rows // tiles + (1 if tile < rows % tiles else 0)
+            if columns - first > panel // 2:
+                multiply_columns(c, row * c_step + first, c_step, a, a_start + row, a_step,
+                                 b, right, b_step, height, depth)
+            else:
+                multiply_columns_narrow(c, row * c_step + first, c_step, a, a_start + row, a_step,
+                                        b, right, b_step, height, depth)
+            row += height

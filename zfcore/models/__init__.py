@@ -1,0 +1,35 @@
+"""Built-in architectures: functions that return a Network without parameters.
+
+`build(name)` makes one by its name; `net.initialize(seed)` gives it random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import checks
+from ..network import Network
+from .large import alexnet, alexnet_torchvision, vgg16, zfnet
+from .small import convnetjs, digits, five_class, mnist
+
+
+def alexnet_dense(classes: int = 1000) -> Network:
+    """AlexNet without groups."""
+    return alexnet(classes, groups=1)
+
+
+MODELS: dict[str, Callable[..., Network]] = {
+    "zfnet": zfnet, "alexnet": alexnet, "alexnet-dense": alexnet_dense,
+    "alexnet-torchvision": alexnet_torchvision, "vgg16": vgg16, "mnist": mnist, "five-class": five_class,
+    "convnetjs": convnetjs, "digits": digits,
+}
+
+__all__ = ["MODELS", "alexnet", "alexnet_dense", "alexnet_torchvision", "build", "convnetjs", "digits",
+           "five_class", "mnist", "vgg16", "zfnet"]
+
+
+def build(name: str, **options: Any) -> Network:
+    """The built-in architecture called `name`, with the options of its function."""
+    checks.one_of("models.build", "name", name, MODELS)
+    return MODELS[name](**options)

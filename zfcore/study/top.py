@@ -1,0 +1,220 @@
+"""The strongest activations of one layer's maps, and the pixels that caused them.
+
+Activations are in a total order: the larger value first; of equal ones the image with the smaller
+index; within an image (which counts once a map) the first position in row-major order. So the
+strongest k of a set are defined, the strongest of a union are the strongest of the parts' strongest
+(a commutative monoid), and no result depends on how the images were cut into batches or shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+from ..network.cones import Cone
+from ..units import Unit
+
+NOBODY = -1  # the image of an entry that is not filled: fewer images than entries
+
+
+@dataclass
+class LayerTop:
+    """The strongest `k` activations of each map of a layer, one an image, the strongest first.
+
+    Attributes
+    ----------
+    values : float32 (maps, k); -inf where fewer than k images were seen
+    images : int64 (maps, k), index in the data set; -1 where fewer than k images were seen
+    rows, columns : int32 (maps, k), position in the feature map
+    origins : int32 (maps, k, 2), the patch's first row and column in the image; may be negative
+    patches : uint8 (maps, k, height, width, channels), the pixels of the receptive field; 0 outside
+        the image. Where the receptive field is larger than the image, the patch is the image
+    """
+
+    values: np.ndarray
+    images: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    origins: np.ndarray
+    patches: np.ndarray
+
+    @property
+    def maps(self) -> int:
+        """Number of feature maps."""
+        return int(self.values.shape[0])
+
+    @property
+    def filled(self) -> np.ndarray:
+        """bool (maps, k): which entries hold an activation."""
+        return self.images != NOBODY
+
+    @property
+    def dead(self) -> np.ndarray:
+        """bool (maps,): maps that were zero everywhere in every image."""
+        return self.filled[:, 0] & (self.values[:, 0] == 0)
+
+    def unit(self, layer: str, index: int, rank: int = 0) -> Unit:
+        """The unit behind an entry."""
+        return Unit(layer, index, int(self.rows[index, rank]), int(self.columns[index, rank]))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+
+def order(values: np.ndarray, images: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Indices that sort the entries of each map, the strongest first; all arrays are (maps, n)."""
+    late = np.where(images == NOBODY, np.iinfo(np.int64).max, images)
+    return np.lexsort((columns, rows, late, -values), axis=-1)
+
+
+def patch_size(cone: Cone) -> tuple[int, int]:
+    """Size of a layer's patches: its receptive field, or the image along an axis where that is smaller."""
+    return min(cone.size[0], cone.extent[0]), min(cone.size[1], cone.extent[1])
+
+
+def patch_origins(cone: Cone, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """First cell, int32 (..., 2), of the patches of units at these positions."""
+    origins = cone.origins(rows.ravel(), columns.ravel()).reshape(*rows.shape, 2)
+    for axis in range(2):
+        if cone.size[axis] > cone.extent[axis]:
+            origins[..., axis] = 0
+    return origins
+
+
+def copy_part(target: np.ndarray, target_origin: Any, source: np.ndarray, source_origin: Any) -> None:
+    """Copy what `target` and `source`, both (height, width, channels) at an origin, share of an image."""
+    spans = []
+    for axis in range(2):
+        offset = int(target_origin[axis]) - int(source_origin[axis])
+        start, end = max(offset, 0), min(offset + target.shape[axis], source.shape[axis])
+        if end <= start:
+            return
+        spans.append((slice(start - offset, end - offset), slice(start, end)))
+    (target_rows, source_rows), (target_columns, source_columns) = spans
+    target[target_rows, target_columns] = source[source_rows, source_columns]
+
+
+class Collector:
+    """Gathers a layer's strongest activations over batches; its memory does not grow with them.
+
+    A patch stays in the slot where it was put while its rank changes; `finish` sorts them once.
+    """
+
+    def __init__(self, layer: str, maps: int, top: int, cone: Cone, channels: int,
+                 file: Path | None = None) -> None:
+        self.layer, self.cone = layer, cone
+        size = (maps, top)
+        shape = (*size, *patch_size(cone), channels)
+        if file is None:
+            patches = np.zeros(shape, np.uint8)
+        else:
+            patches = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+        self.top = LayerTop(np.full(size, -np.inf, np.float32), np.full(size, NOBODY, np.int64),
+                            np.zeros(size, np.int32), np.zeros(size, np.int32),
+                            np.zeros((*size, 2), np.int32), patches)
+        self.slots = np.tile(np.arange(top), (maps, 1))
+
+    def update(self, values: np.ndarray, rows: np.ndarray, columns: np.ndarray, indices: np.ndarray,
+               pixels: np.ndarray, names: Sequence[str]) -> None:
+        """Take in the maxima of a batch.
+
+        Parameters
+        ----------
+        values, rows, columns : (n, maps), each map's maximum in each image and where it is
+        indices : int64 (n,), the images' numbers in the data set
+        pixels : uint8 (n, height, width, channels), the images
+        names : the images' names, for errors
+        """
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            item, index = bad[0]
+            checks.fail("atlas", f"activation of {self.layer}:{index} on {names[item]!r}",
+                        float(values[item, index]), "finite values (look at the model and its preprocessing)")
+        top, count = self.top, self.top.values.shape[1]
+        weakest, last = top.values[:, -1], top.images[:, -1]
+        better = (values > weakest) | ((values == weakest) & (indices[:, None] < last))
+        maps = np.flatnonzero(better.any(axis=0))
+        if not len(maps):
+            return
+
+        def joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+            return np.concatenate([old[maps], new.T[maps]], axis=1)
+
+        everyone = np.broadcast_to(indices[:, None], values.shape)
+        fresh = (joined(top.values, values), joined(top.images, everyone),
+                 joined(top.rows, rows), joined(top.columns, columns))
+        chosen = order(*fresh)[:, :count]
+        for target, source in zip((top.values, top.images, top.rows, top.columns), fresh, strict=True):
+            target[maps] = np.take_along_axis(source, chosen, axis=1)
+        self._cut(maps, chosen, pixels)
+
+    def _cut(self, maps: np.ndarray, chosen: np.ndarray, pixels: np.ndarray) -> None:
+        """Move slots along with their entries and cut the newcomers' patches into the free ones."""
+        count = self.slots.shape[1]
+        new = chosen >= count
+        old = self.slots[maps]
+        kept = np.zeros(old.shape, bool)
+        lines = np.broadcast_to(np.arange(len(maps))[:, None], chosen.shape)
+        kept[lines[~new], chosen[~new]] = True
+        slots = np.empty_like(old)
+        slots[~new] = old[lines[~new], chosen[~new]]
+        slots[new] = old[~kept]  # as many leave as come, map by map, in the same order
+        self.slots[maps] = slots
+        top = self.top
+        top.origins[maps] = patch_origins(self.cone, top.rows[maps], top.columns[maps])
+        for line, rank in np.argwhere(new):
+            index = maps[line]
+            patch = top.patches[index, slots[line, rank]]
+            patch[...] = 0
+            copy_part(patch, top.origins[index, rank], pixels[chosen[line, rank] - count], (0, 0))
+
+    def finish(self) -> LayerTop:
+        """The result, patches in the order of their ranks."""
+        for index in np.flatnonzero((self.slots != np.arange(self.slots.shape[1])).any(axis=1)):
+            self.top.patches[index] = self.top.patches[index][self.slots[index]]
+        self.slots[:] = np.arange(self.slots.shape[1])
+        self.top.origins[~self.top.filled] = 0
+        return self.top
+
+
+def merge(parts: Sequence[LayerTop]) -> LayerTop:
+    """The strongest of all parts' entries; the parts must come from different images."""
+    count = parts[0].values.shape[1]
+    joined = {name: np.concatenate([part.arrays()[name] for part in parts], axis=1)
+              for name in ("values", "images", "rows", "columns", "origins")}
+    chosen = order(joined["values"], joined["images"], joined["rows"], joined["columns"])[:, :count]
+    taken = {name: np.take_along_axis(array, chosen if array.ndim == 2 else chosen[:, :, None], axis=1)
+             for name, array in joined.items()}
+    patches = np.empty_like(parts[0].patches, subok=False)
+    for number, part in enumerate(parts):
+        maps, ranks = np.nonzero(chosen // count == number)
+        patches[maps, ranks] = part.patches[maps, chosen[maps, ranks] % count]
+    return LayerTop(**taken, patches=patches)
+
+
+def cone_tiles(top: LayerTop, maps: np.ndarray, ranks: np.ndarray, cone: Cone
+               ) -> tuple[np.ndarray, np.ndarray]:
+    """The tiles of pixels that projections of some entries need, from the entries' patches.
+
+    Parameters
+    ----------
+    top : the layer's entries
+    maps, ranks : which entries, int (n,) each
+    cone : the layer's cone
+
+    Returns
+    -------
+    tiles : uint8 (n, *cone.size, channels), 0 outside the image
+    origins : int32 (n, 2), their first cells in the image
+    """
+    origins = cone.origins(top.rows[maps, ranks], top.columns[maps, ranks])
+    tiles = np.zeros((len(maps), *cone.size, top.patches.shape[4]), np.uint8)
+    for tile, origin, index, rank in zip(tiles, origins, maps, ranks, strict=True):
+        copy_part(tile, origin, top.patches[index, rank], top.origins[index, rank])
+    return tiles, origins
