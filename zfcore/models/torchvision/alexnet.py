@@ -10,7 +10,7 @@ MODULES = {"conv1": "features.0", "conv2": "features.3", "conv3": "features.6", 
            "conv5": "features.10", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
 
 
-def alexnet(classes: int = 1000, *, input_size: int = 224) -> Network:
+def alexnet(classes: int = 1000, *, hidden: int = 4096, input_size: int = 224) -> Network:
     """conv1, pool1, conv2, pool2, conv3, conv4, conv5, pool5, fc6, fc7, fc8, prob; no parameters yet."""
     net = start("alexnet", input_size)
     net.add("conv1", Convolution(64, 11, stride=4, padding=2, activation="relu"))
@@ -24,7 +24,7 @@ def alexnet(classes: int = 1000, *, input_size: int = 224) -> Network:
     net.add("flatten", Flatten())
     for number in (6, 7):
         net.add(f"drop{number}", Dropout(0.5))
-        net.add(f"fc{number}", Linear(4096, activation="relu"))
+        net.add(f"fc{number}", Linear(hidden, activation="relu"))
     net.add("fc8", Linear(classes))
     return finish(net)
 

@@ -36,7 +36,8 @@ def squeezenet(version: str = "1_1", classes: int = 1000, *, input_size: int = 2
         name = f"fire{number}"
         narrow = net.add(f"{name}.squeeze", Convolution(squeeze, 1, activation="relu"))
         one = net.add(f"{name}.expand1x1", Convolution(4 * squeeze, 1, activation="relu"), narrow)
-        three = net.add(f"{name}.expand3x3", Convolution(4 * squeeze, 3, padding=1, activation="relu"), narrow)
+        wide = Convolution(4 * squeeze, 3, padding=1, activation="relu")
+        three = net.add(f"{name}.expand3x3", wide, narrow)
         net.add(name, Concat(), (one, three))
     net.add("drop9", Dropout(0.5))
     net.add("conv10", Convolution(classes, 1, activation="relu"))

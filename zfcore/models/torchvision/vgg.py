@@ -1,4 +1,4 @@
-"""VGG-11, 13, 16 and 19 (Simonyan & Zisserman 2014, configurations A, B, D, E), with and without batch norm."""
+"""VGG-11, 13, 16, 19 (Simonyan & Zisserman 2014, configurations A, B, D, E), also with batch norm."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ def modules(net: Network) -> dict[str, str]:
 
 
 ARCHITECTURES = {
-    f"vgg{depth}{'_bn' if norm else ''}": Architecture(partial(vgg, depth, norm), modules, "classifier.6", TIMM)
+    f"vgg{depth}{'_bn' if norm else ''}": Architecture(partial(vgg, depth, norm), modules, "classifier.6",
+                                                       TIMM)
     for depth in DEPTHS for norm in (False, True)
 }
