@@ -140,6 +140,9 @@ def filter_picture(weight: np.ndarray, channels: str = "RGB", *, each: bool = Fa
         scale = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
         scale = np.where(scale > 0, scale, 1.0)
     tiles = enlarge(signed(in_rgb_order(weight, channels), scale), smallest)
-    if columns is None:
-        columns = max(round(np.sqrt(len(weight) * 2)), 1)  # twice as wide as tall
+    if columns is None:  # about twice as wide as tall, without a gap at the end if that can be had
+        wide = max(round(np.sqrt(len(weight) * 2)), 1)
+        even = [count for count in range(1, len(weight) + 1)
+                if len(weight) % count == 0 and wide / 1.5 <= count <= wide * 1.5]
+        columns = min(even, key=lambda count: abs(count - wide), default=wide)
     return grid(tiles, columns, gap=gap, background=background)

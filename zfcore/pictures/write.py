@@ -47,10 +47,11 @@ def encode_small(pixels: np.ndarray, limit: int) -> tuple[bytes, str]:
     -------
     (content, suffix) : suffix is ".png" or ".jpg"
     """
-    content = png_bytes(pixels)
-    if len(content) <= limit:
-        return content, ".png"
+    if pixels.size <= 8 * limit:  # else a PNG would not do, and trying takes long
+        content = png_bytes(pixels)
+        if len(content) <= limit:
+            return content, ".png"
     stream = io.BytesIO()
     _image(pixels[:, :, None] if pixels.ndim == 2 else pixels).save(
-        stream, "JPEG", quality=85, subsampling=0, optimize=True)
+        stream, "JPEG", quality=85, subsampling=0)
     return stream.getvalue(), ".jpg"
