@@ -221,5 +221,7 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
             elif isinstance(item, (nn.BatchNorm2d, nn.BatchNorm1d)):
                 for array, low in ((item.weight, 0.5), (item.bias, -0.2), (item.running_mean, -0.2),
                                    (item.running_var, 0.5)):
-                    array.copy_(torch.rand(array.shape, generator=generator) * (1 if low > 0 else 0.4) + low)
+                    if array is not None:
+                        width = 1 if low > 0 else 0.4
+                        array.copy_(torch.rand(array.shape, generator=generator) * width + low)
     return module.eval()
