@@ -11,10 +11,12 @@ from torch import nn
 
 
 def zfnet(classes: int = 1000) -> nn.Sequential:
-    """ZFNet as in SYSTEM's table, layer by layer, no in-place ReLU (Captum's hooks need that)."""
+    """ZFNet, layer by layer, no in-place ReLU (Captum's hooks need that)."""
     return nn.Sequential(
-        nn.Conv2d(3, 96, 7, 2, 1), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True), nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0),
-        nn.Conv2d(96, 256, 5, 2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True), nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0),
+        nn.Conv2d(3, 96, 7, 2, 1), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0),
+        nn.Conv2d(96, 256, 5, 2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0),
         nn.Conv2d(256, 384, 3, 1, 1), nn.ReLU(), nn.Conv2d(384, 384, 3, 1, 1), nn.ReLU(),
         nn.Conv2d(384, 256, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(3, 2),
         nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(0.5),

@@ -18,7 +18,7 @@ _NAMES = {
     "Network": "network", "Unit": "units", "Projections": "network", "Cone": "network",
     "Preprocessing": "preprocessing", "Rule": "rules",
     "load": "formats.safetensors", "save": "formats.safetensors",
-    "Atlas": "study.atlas", "scan": "study.atlas",
+    "Atlas": "study.atlas", "scan": "study.scan", "atlas": "study.scan",
     "ImageFolder": "data", "Arrays": "data",
     "set_num_threads": "kernels.threads", "get_num_threads": "kernels.threads",
 }

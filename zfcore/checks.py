@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def fail(where: str, argument: str, value: Any, allowed: str, error: type[Exception] = ValueError) -> None:
+def fail(where: str, argument: str, value: Any, allowed: str, error: type[Exception] = ValueError) -> NoReturn:
     """Raise `error` with the one message form that the whole package uses."""
     raise error(f"{where}: {argument} is {value!r}; allowed: {allowed}")
 
@@ -50,7 +50,7 @@ def padding(where: str, value: Any) -> tuple[int, int, int, int]:
 def floats(where: str, argument: str, array: Any, rank: int | None = None) -> None:
     """Require a floating-point array (float32 or float64) of the given rank."""
     dtype = getattr(array, "dtype", None)
-    if dtype not in FLOATS:
+    if dtype is None or dtype not in FLOATS:  # NumPy takes None for float64
         fail(where, f"{argument}.dtype", dtype if dtype is not None else type(array).__name__,
              "an array of float32 or float64", TypeError)
     if rank is not None:

@@ -1,6 +1,9 @@
 """Pointwise operations, dropout's counter-based generator, and concatenation on the channel axis.
 
-Pointwise kernels see flat arrays; an item is one element. Dropout's item is one image.
+Pointwise kernels see flat arrays; an item is one element. They cut out their piece first: an index
+that starts at 0 vectorises, one that starts at `begin` might be negative as far as Numba knows. Zeros
+have the array's type: a choice between a float32 and the plain number 0 would be made in float64.
+Dropout's item is one image.
 """
 
 from __future__ import annotations
@@ -18,29 +21,36 @@ from .work import PIECE, grain
 @kernel
 def relu_kernel(begin, end, y, x):
     """Negative values become 0; NaN stays."""
-    for i in range(begin, end):
-        y[i] = 0 if x[i] <= 0 else x[i]
+    out, given, zero = y[begin:end], x[begin:end], x.dtype.type(0)
+    for i in range(out.size):
+        value = given[i]
+        out[i] = zero if value <= zero else value
 
 
 @kernel
 def relu_gradient_kernel(begin, end, dx, dy, y):
     """The signal passes where the output was positive."""
-    for i in range(begin, end):
-        dx[i] = dy[i] if y[i] > 0 else 0
+    out, signal, mask, zero = dx[begin:end], dy[begin:end], y[begin:end], dy.dtype.type(0)
+    for i in range(out.size):
+        value = signal[i]
+        out[i] = value if mask[i] > zero else zero
 
 
 @kernel
 def relu_guided_kernel(begin, end, dx, dy, y):
     """The positive signal passes where the output was positive."""
-    for i in range(begin, end):
-        dx[i] = dy[i] if (y[i] > 0) & (not (dy[i] <= 0)) else 0
+    out, signal, mask, zero = dx[begin:end], dy[begin:end], y[begin:end], dy.dtype.type(0)
+    for i in range(out.size):
+        value = signal[i]
+        out[i] = value if (mask[i] > zero) & (not (value <= zero)) else zero
 
 
 @kernel
 def add_kernel(begin, end, y, a, b):
     """The sum of two arrays; y may be a."""
-    for i in range(begin, end):
-        y[i] = a[i] + b[i]
+    out, left, right = y[begin:end], a[begin:end], b[begin:end]
+    for i in range(out.size):
+        out[i] = left[i] + right[i]
 
 
 @kernel
@@ -52,7 +62,7 @@ def dropout_kernel(begin, end, y, x, first, threshold, scale, seed_low, seed_hig
     """
     elements = x.shape[1]
     mask = np.uint64(0xFFFFFFFF)
-    words = np.empty(4, np.uint64)
+    words, zero = np.empty(4, np.uint64), x.dtype.type(0)
     for n in range(begin, end):
         for i in range(0, elements, 4):
             a, b, c, d = np.uint64(i // 4), np.uint64(first + n) & mask, np.uint64(step_low), np.uint64(step_high)
@@ -64,7 +74,7 @@ def dropout_kernel(begin, end, y, x, first, threshold, scale, seed_low, seed_hig
                 key, other = (key + np.uint64(0x9E3779B9)) & mask, (other + np.uint64(0xBB67AE85)) & mask
             words[0], words[1], words[2], words[3] = a, b, c, d
             for j in range(i, min(i + 4, elements)):
-                y[n, j] = x[n, j] * scale if words[j - i] >= np.uint64(threshold) else 0
+                y[n, j] = x[n, j] * scale if words[j - i] >= np.uint64(threshold) else zero
 
 
 @kernel
@@ -80,27 +90,27 @@ def copy_columns_kernel(begin, end, target, source, target_column, source_column
 # launchers
 
 
-def relu(y, x):
+def relu(y: np.ndarray, x: np.ndarray) -> None:
     """Fill y with x rectified."""
     parallel(relu_kernel, x.size, y.reshape(-1), x.reshape(-1), grain=PIECE)
 
 
-def relu_gradient(dx, dy, y):
+def relu_gradient(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
     """Fill dx with dy where y > 0."""
     parallel(relu_gradient_kernel, dy.size, dx.reshape(-1), dy.reshape(-1), y.reshape(-1), grain=PIECE)
 
 
-def relu_guided(dx, dy, y):
+def relu_guided(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
     """Fill dx with max(dy, 0) where y > 0."""
     parallel(relu_guided_kernel, dy.size, dx.reshape(-1), dy.reshape(-1), y.reshape(-1), grain=PIECE)
 
 
-def add(y, a, b):
+def add(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
     """Fill y with a + b; y may be a."""
     parallel(add_kernel, a.size, y.reshape(-1), a.reshape(-1), b.reshape(-1), grain=PIECE)
 
 
-def dropout(y, x, rate, seed, step, first):
+def dropout(y: np.ndarray, x: np.ndarray, rate: float, seed: int, step: int, first: int) -> None:
     """Fill y (N, ...) with x, each element kept with probability 1 - rate and then scaled."""
     images = x.shape[0]
     elements = x.size // max(images, 1)
@@ -110,7 +120,8 @@ def dropout(y, x, rate, seed, step, first):
              grain=grain(elements * 8))
 
 
-def copy_columns(target, source, target_column, source_column, width):
+def copy_columns(target: np.ndarray, source: np.ndarray, target_column: int, source_column: int,
+                 width: int) -> None:
     """Copy columns between two arrays of the same number of rows, both (rows, columns)."""
     parallel(copy_columns_kernel, target.shape[0], target, source, target_column, source_column, width,
              grain=grain(width))

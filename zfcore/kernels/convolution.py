@@ -27,6 +27,7 @@ from .matrix import (
     aligned,
     copy,
     flat,
+    move,
     multiply_block,
     multiply_transposed_block,
     zero,
@@ -94,26 +95,33 @@ def _gather(tile, source, image, channel, patches, cell, cells, first, last):
     Writes go from left to right and may run on past a run's end; what follows overwrites that.
     """
     run, runs, limit = patches.run, patches.runs, patches.row
+    which, head = first // run, first % run
+    low_line, low_along = which // runs, which % runs
+    high_line = (last - 1) // run // runs
+    reach = (runs - 1) * patches.step + run
+    row, column = cell // patches.columns, cell % patches.columns
     for t in range(cells):
-        row, column = (cell + t) // patches.columns, (cell + t) % patches.columns
         top = row * patches.stride_rows - patches.top
         left = (column * patches.stride_columns - patches.left) * patches.channels + channel
-        which, skip = first // run, first % run
-        line, along = which // runs, which % runs
+        inside = (top + low_line * patches.dilation >= 0 and left >= 0 and left + reach <= limit
+                  and top + high_line * patches.dilation < patches.height)
+        line, along, skip = low_line, low_along, head
         at, remaining = t * STRIDE, last - first
         while remaining > 0:
             count = min(run - skip, remaining)
             y = top + line * patches.dilation
-            if y < 0 or y >= patches.height:
-                zero(tile, at, count)
+            start = left + along * patches.step + skip
+            if inside:
+                copy(tile, at, source, image + y * limit + start, count)
             else:
                 # The run is clipped at the ends of the source's row; outside lie zeros.
-                start = left + along * patches.step + skip
                 before = min(max(-start, 0), count)
-                inside = max(min(start + count, limit) - start - before, 0)
+                middle = max(min(start + count, limit) - start - before, 0)
+                if y < 0 or y >= patches.height:
+                    before, middle = count, 0
                 zero(tile, at, before)
-                copy(tile, at + before, source, image + y * limit + start + before, inside)
-                zero(tile, at + before + inside, count - before - inside)
+                copy(tile, at + before, source, image + y * limit + start + before, middle)
+                zero(tile, at + before + middle, count - before - middle)
             at += count
             remaining -= count
             skip = 0
@@ -121,6 +129,10 @@ def _gather(tile, source, image, channel, patches, cell, cells, first, last):
             if along == runs:
                 along = 0
                 line += 1
+        column += 1
+        if column == patches.columns:
+            column = 0
+            row += 1
 
 
 @kernel
@@ -134,6 +146,7 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
     chunks = (depth + DEPTH - 1) // DEPTH
     chunk = (depth + chunks - 1) // chunks
     c_step = min(panels * panel, FILTERS)
+    floor = out.dtype.type(0 if relu else -np.inf)
     tile = np.empty(BLOCK * STRIDE, out.dtype)
     sums = np.empty(BLOCK * c_step, out.dtype)
     for item in range(begin, end):
@@ -161,9 +174,11 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
                     continue
                 place = (image * places.height + y) * places.row + left
                 at, shift = t * c_step + s * strip, group * columns + low
-                for i in range(before, after):
-                    value = sums[at + i] + bias[shift + i]
-                    out[place + i] = 0 if relu and value <= 0 else value
+                target, numbers = out[place + before : place + after], sums[at + before : at + after]
+                offsets = bias[shift + before : shift + after]
+                for i in range(target.size):
+                    value = numbers[i] + offsets[i]
+                    target[i] = floor if value <= floor else value  # a NaN stays
 
 
 @kernel
@@ -177,12 +192,13 @@ def _pack_filters(begin, end, packed, weight, filters, depth):
         for first in range(0, depth, 16):  # a cache line of each filter at a time
             last = min(first + 16, depth)
             for f in range(count):
-                start = (group * filters + low + f) * depth
-                for k in range(first, last):
-                    packed[(item * depth + k) * panel + f] = weight[start + k]
-            for f in range(count, panel):
-                for k in range(first, last):
-                    packed[(item * depth + k) * panel + f] = 0
+                start, place = (group * filters + low + f) * depth, item * depth * panel + f
+                numbers, target = weight[start + first : start + last], packed[place + first * panel :]
+                for k in range(numbers.size):
+                    target[k * panel] = numbers[k]
+            for k in range(first, last):
+                place = (item * depth + k) * panel
+                packed[place + count : place + panel] = 0
 
 
 @kernel
@@ -206,10 +222,8 @@ def _pack_phase(begin, end, packed, weight, shape, groups, row, rows, row_step, 
                 tap = (row + r * row_step) * width + column + s * column_step
                 for f in range(group * filters, (group + 1) * filters):
                     start = (f * height * width + tap) * channels + low
-                    for i in range(count):
-                        packed[place + i] = weight[start + i]
-                    for i in range(count, panel):
-                        packed[place + i] = 0
+                    copy(packed, place, weight, start, count)
+                    packed[place + count : place + panel] = 0
                     place += panel
 
 
@@ -247,8 +261,7 @@ def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts):
                                       tile, STRIDE, panel, last - first, cells)
         for f in range(rows):
             place = ((part * sizes.groups + group) * filters + low + f) * depth
-            for k in range(first, last):
-                partial[place + k] = sums[f * width + k - first]
+            move(partial[place + first : place + last], sums[f * width :])
 
 
 @kernel
@@ -256,25 +269,24 @@ def _add_parts(begin, end, out, partial, parts, block):
     """Items: blocks of the output; its parts are added in their order."""
     for item in range(begin, end):
         first, last = item * block, min((item + 1) * block, out.size)
-        for i in range(first, last):
-            out[i] = partial[i]
+        target = out[first:last]
+        move(target, partial[first:last])
         for part in range(1, parts):
-            shift = part * out.size
-            for i in range(first, last):
-                out[i] += partial[shift + i]
+            numbers = partial[part * out.size + first : part * out.size + last]
+            for i in range(target.size):
+                target[i] += numbers[i]
 
 
 @kernel
 def _channel_sums(begin, end, partial, dy, rows, channels, block):
     """Items: blocks of rows, each with its own sums."""
     for item in range(begin, end):
-        place = item * channels
-        for c in range(channels):
-            partial[place + c] = 0
+        sums = partial[item * channels : (item + 1) * channels]
+        sums[:] = 0
         for row in range(item * block, min((item + 1) * block, rows)):
-            start = row * channels
-            for c in range(channels):
-                partial[place + c] += dy[start + c]
+            numbers = dy[row * channels : (row + 1) * channels]
+            for c in range(sums.size):
+                sums[c] += numbers[c]
 
 
 # -------------------------------------------------------------------------------------- launchers

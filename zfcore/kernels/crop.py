@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .compile import kernel
 from .threads import parallel
 from .work import grain
@@ -26,6 +28,6 @@ def clear_outside_kernel(begin, end, x, bounds):
 # launchers
 
 
-def clear_outside(x, bounds):
+def clear_outside(x: np.ndarray, bounds: np.ndarray) -> None:
     """Clear, in place, the cells of x (N, h, w, C) outside `bounds` (N, 4)."""
     parallel(clear_outside_kernel, x.shape[0] * x.shape[1], x, bounds, grain=grain(x.shape[2] * x.shape[3]))

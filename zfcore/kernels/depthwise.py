@@ -18,15 +18,22 @@ from .threads import parallel
 
 
 @kernel
+def add_products(sums, left, right):
+    """sums += left * right, number by number."""
+    for i in range(sums.size):
+        sums[i] += left[i] * right[i]
+
+
+@kernel
 def _forward(begin, end, y, x, taps, bias, output, source, window, stride, padding, dilation, relu):
     """Items: rows of the output. `output` and `source` are (height, width) of one image."""
-    channels = bias.size
+    channels, floor = bias.size, y.dtype.type(0 if relu else -np.inf)
     for item in range(begin, end):
         image, row = item // output[0], item % output[0]
         for column in range(output[1]):
             place = (item * output[1] + column) * channels
-            for c in range(channels):
-                y[place + c] = 0
+            sums = y[place : place + channels]
+            sums[:] = 0
             for r in range(window[0]):
                 line = row * stride[0] - padding[0] + r * dilation[0]
                 if line < 0 or line >= source[0]:
@@ -36,12 +43,10 @@ def _forward(begin, end, y, x, taps, bias, output, source, window, stride, paddi
                     if along < 0 or along >= source[1]:
                         continue
                     start = ((image * source[0] + line) * source[1] + along) * channels
-                    tap = (r * window[1] + s) * channels
-                    for c in range(channels):
-                        y[place + c] += x[start + c] * taps[tap + c]
+                    add_products(sums, x[start:], taps[(r * window[1] + s) * channels :])
             for c in range(channels):
-                value = y[place + c] + bias[c]
-                y[place + c] = 0 if relu and value <= 0 else value
+                value = sums[c] + bias[c]
+                sums[c] = floor if value <= floor else value
 
 
 @kernel
@@ -51,8 +56,8 @@ def _input_gradient(begin, end, dx, dy, taps, channels, output, source, window, 
         image, row = item // source[0], item % source[0]
         for column in range(source[1]):
             place = (item * source[1] + column) * channels
-            for c in range(channels):
-                dx[place + c] = 0
+            sums = dx[place : place + channels]
+            sums[:] = 0
             for r in range(window[0] - 1, -1, -1):
                 line = row + padding[0] - r * dilation[0]
                 if line < 0 or line % stride[0] or line // stride[0] >= output[0]:
@@ -62,10 +67,7 @@ def _input_gradient(begin, end, dx, dy, taps, channels, output, source, window, 
                     if along < 0 or along % stride[1] or along // stride[1] >= output[1]:
                         continue
                     cell = (image * output[0] + line // stride[0]) * output[1] + along // stride[1]
-                    start = cell * channels
-                    tap = (r * window[1] + s) * channels
-                    for c in range(channels):
-                        dx[place + c] += dy[start + c] * taps[tap + c]
+                    add_products(sums, dy[cell * channels :], taps[(r * window[1] + s) * channels :])
 
 
 @kernel
@@ -75,7 +77,8 @@ def _weight_gradient(begin, end, dtaps, dy, x, images, channels, output, source,
     line_sums = np.empty(channels, dy.dtype)
     for tap in range(begin, end):
         r, s = tap // window[1], tap % window[1]
-        dtaps[tap * channels : (tap + 1) * channels] = 0
+        sums = dtaps[tap * channels : (tap + 1) * channels]
+        sums[:] = 0
         for item in range(images * output[0]):
             image, row = item // output[0], item % output[0]
             line = row * stride[0] - padding[0] + r * dilation[0]
@@ -87,11 +90,9 @@ def _weight_gradient(begin, end, dtaps, dy, x, images, channels, output, source,
                 if along < 0 or along >= source[1]:
                     continue
                 start = ((image * source[0] + line) * source[1] + along) * channels
-                place = (item * output[1] + column) * channels
-                for c in range(channels):
-                    line_sums[c] += dy[place + c] * x[start + c]
+                add_products(line_sums, dy[(item * output[1] + column) * channels :], x[start:])
             for c in range(channels):
-                dtaps[tap * channels + c] += line_sums[c]
+                sums[c] += line_sums[c]
 
 
 # -------------------------------------------------------------------------------------- launchers

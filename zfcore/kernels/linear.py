@@ -1,61 +1,170 @@
-"""Fully connected layers by plain loops (to be replaced by the blocked kernels)."""
+"""Fully connected layers: three matrix products that read the weights once and never copy them whole.
+
+For small batches the weights' way from memory is the cost. The forward product takes dot products along
+the depth, in which both matrices are consecutive; the gradients take tiles of matrix.py over blocks that
+are packed in the second-level cache.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .compile import kernel
+from .matrix import (
+    DOT_COLUMNS,
+    DOT_ROWS,
+    PANEL_BYTES,
+    ROWS,
+    STRIDE,
+    VECTOR_BYTES,
+    aligned,
+    copy,
+    dot_rows,
+    flat,
+    move,
+    multiply_block,
+    multiply_transposed_block,
+    pack_panels,
+    sum_lanes,
+)
 from .threads import parallel
+
+BATCH = 98 // ROWS * ROWS  # rows of the batch whose sums stay in the second-level cache
+VECTORS = 32  # of a row that a dot product multiplies before it adds to its totals
+WIDTH = 512  # columns of an item of the gradients
+HEIGHT = 128  # rows of an item of the weight gradient
+CHUNK = 128  # depth of a packed block
+GRAIN = 2e6  # multiply-adds below which items share one call
 
 # ---------------------------------------------------------------------------------------- kernels
 
 
-@kernel(fastmath={"contract", "reassoc"})
-def _forward(begin, end, y, x, weight, bias, relu):
-    for o in range(begin, end):
-        for n in range(x.shape[0]):
-            total = x.dtype.type(0)
-            for i in range(x.shape[1]):
-                total += x[n, i] * weight[o, i]
-            total += bias[o]
-            y[n, o] = 0 if relu and total <= 0 else total
+@kernel
+def _pack_rows(begin, end, packed, x, rows, inputs):
+    """Cut x into [piece of the depth][row], pieces VECTORS long and a vector apart: an item is a piece.
+
+    Rows of many layers are a multiple of 4 KiB long, and the first-level cache keeps few numbers
+    whose addresses differ by that: with the weights' rows, x's would not fit.
+    """
+    lanes = VECTOR_BYTES // x.itemsize
+    for item in range(begin, end):
+        first = item * VECTORS * lanes
+        for row in range(rows):
+            copy(packed, (item * rows + row) * (VECTORS + 1) * lanes, x, row * inputs + first,
+                 min(VECTORS * lanes, inputs - first))
 
 
 @kernel
-def _input_gradient(begin, end, dx, dy, weight):
-    for n in range(begin, end):
-        dx[n] = 0
-        for o in range(weight.shape[0]):
-            g = dy[n, o]
-            for i in range(weight.shape[1]):
-                dx[n, i] += g * weight[o, i]
+def _forward(begin, end, y, x, packed, weight, bias, rows, outputs, inputs, relu):
+    """Items: DOT_COLUMNS rows of the weights, with the whole batch; x comes packed by `_pack_rows`.
+
+    A sum: each lane of a vector, VECTORS at a time, then the lanes by halves, then the inputs that fill
+    no vector, then the bias. A tile never mixes rows, so a row's bits do not depend on the batch.
+    """
+    lanes = VECTOR_BYTES // x.itemsize
+    whole, row_step = inputs // lanes * lanes, (VECTORS + 1) * lanes
+    totals = np.empty(BATCH * DOT_COLUMNS * lanes + lanes, x.dtype)
+    totals = totals[(-totals.ctypes.data) % VECTOR_BYTES // x.itemsize :]
+    for item in range(begin, end):
+        output = item * DOT_COLUMNS
+        count = min(DOT_COLUMNS, outputs - output)
+        for low in range(0, rows, BATCH):
+            high = min(low + BATCH, rows)
+            totals[: (high - low) * DOT_COLUMNS * lanes] = 0
+            for first in range(0, whole, VECTORS * lanes):
+                vectors = min(VECTORS, (whole - first) // lanes)
+                piece = first // (VECTORS * lanes) * rows
+                for row in range(low, high, DOT_ROWS):
+                    dot_rows(totals, (row - low) * DOT_COLUMNS * lanes, packed, (piece + row) * row_step, row_step,
+                             weight, output * inputs + first, inputs, min(DOT_ROWS, high - row), count, vectors)
+            for row in range(low, high):
+                for o in range(count):
+                    value = sum_lanes(totals, ((row - low) * DOT_COLUMNS + o) * lanes)
+                    for i in range(whole, inputs):
+                        value += x[row * inputs + i] * weight[(output + o) * inputs + i]
+                    value += bias[output + o]
+                    y[row * outputs + output + o] = 0 if relu and value <= 0 else value
 
 
 @kernel
-def _weight_gradient(begin, end, dweight, dy, x):
-    for o in range(begin, end):
-        dweight[o] = 0
-        for n in range(x.shape[0]):
-            g = dy[n, o]
-            for i in range(x.shape[1]):
-                dweight[o, i] += g * x[n, i]
+def _input_gradient(begin, end, dx, dy, weight, rows, outputs, inputs):
+    """Items: WIDTH columns of the weights, with the whole batch; the depth is the layer's outputs."""
+    panel = PANEL_BYTES // dy.itemsize
+    step = (CHUNK + 1) * panel  # one row more than a panel, lest panels share the cache's sets
+    tile = np.empty(BATCH * STRIDE, dy.dtype)
+    sums = np.empty(min(BATCH, rows) * WIDTH, dy.dtype)
+    raw = np.empty(WIDTH // panel * step + 64, dy.dtype)
+    packed = raw[(-raw.ctypes.data) % 64 // dy.itemsize :]
+    for item in range(begin, end):
+        column = item * WIDTH
+        columns = min(WIDTH, inputs - column)
+        for low in range(0, rows, BATCH):
+            count = min(BATCH, rows - low)
+            sums[: count * WIDTH] = 0
+            for first in range(0, outputs, CHUNK):
+                depth = min(CHUNK, outputs - first)
+                for row in range(count):
+                    copy(tile, row * STRIDE, dy, (low + row) * outputs + first, depth)
+                pack_panels(packed, step, weight, first * inputs + column, inputs, depth, columns)
+                multiply_block(sums, WIDTH, tile, count, packed, 0, step, columns, depth)
+            for row in range(count):
+                place = (low + row) * inputs + column
+                move(dx[place : place + columns], sums[row * WIDTH :])
+
+
+@kernel
+def _weight_gradient(begin, end, dweight, dy, x, rows, outputs, inputs):
+    """Items: HEIGHT x WIDTH blocks of dweight; the depth is the batch."""
+    panel = PANEL_BYTES // dy.itemsize
+    step = (CHUNK + 1) * panel  # one row more than a panel, lest panels share the cache's sets
+    blocks = (inputs + WIDTH - 1) // WIDTH
+    sums = np.empty(HEIGHT * WIDTH, dy.dtype)
+    raw = np.empty(WIDTH // panel * step + 64, dy.dtype)
+    packed = raw[(-raw.ctypes.data) % 64 // dy.itemsize :]
+    for item in range(begin, end):
+        output, column = item // blocks * HEIGHT, item % blocks * WIDTH
+        count, columns = min(HEIGHT, outputs - output), min(WIDTH, inputs - column)
+        sums[: count * WIDTH] = 0
+        for first in range(0, rows, CHUNK):
+            depth = min(CHUNK, rows - first)
+            pack_panels(packed, step, x, first * inputs + column, inputs, depth, columns)
+            multiply_transposed_block(sums, WIDTH, dy, first * outputs + output, outputs, count,
+                                      packed, panel, step, columns, depth)
+        for row in range(count):
+            place = (output + row) * inputs + column
+            move(dweight[place : place + columns], sums[row * WIDTH :])
 
 
 # -------------------------------------------------------------------------------------- launchers
 
 
-def linear_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool) -> None:
+def linear_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None,
+                   relu: bool) -> None:
     """y = activation(x weight' + bias)."""
+    outputs, inputs = weight.shape
     if bias is None:
-        bias = np.zeros(weight.shape[0], weight.dtype)
-    parallel(_forward, weight.shape[0], y, x, weight, bias, relu, grain=16)
+        bias = np.zeros(outputs, weight.dtype)
+    rows = x.shape[0]
+    if not rows:
+        return
+    work = max(rows, DOT_ROWS) * DOT_COLUMNS * inputs
+    lanes = VECTOR_BYTES // x.itemsize
+    pieces = -(-inputs // (VECTORS * lanes))
+    packed = aligned(pieces * rows * (VECTORS + 1) * lanes, x.dtype)
+    parallel(_pack_rows, pieces, packed, flat(x), rows, inputs, grain=max(1, int(GRAIN / (rows * lanes * VECTORS))))
+    parallel(_forward, -(-outputs // DOT_COLUMNS), flat(y), flat(x), packed, flat(weight), flat(bias), rows,
+             outputs, inputs, int(relu), grain=max(1, int(GRAIN / work)))
 
 
 def linear_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray) -> None:
     """dx = dy weight."""
-    parallel(_input_gradient, dx.shape[0], dx, dy, weight)
+    outputs, inputs = weight.shape
+    parallel(_input_gradient, -(-inputs // WIDTH) if dy.shape[0] else 0, flat(dx), flat(dy), flat(weight),
+             dy.shape[0], outputs, inputs)
 
 
 def linear_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarray) -> None:
     """dweight = dy' x."""
-    parallel(_weight_gradient, dweight.shape[0], dweight, dy, x, grain=16)
+    outputs, inputs = dweight.shape
+    parallel(_weight_gradient, -(-outputs // HEIGHT) * -(-inputs // WIDTH), flat(dweight), flat(dy), flat(x),
+             x.shape[0], outputs, inputs)

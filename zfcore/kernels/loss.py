@@ -59,22 +59,22 @@ def cross_entropy_gradient_kernel(begin, end, dx, y, labels):
 # launchers
 
 
-def softmax(y, x):
+def softmax(y: np.ndarray, x: np.ndarray) -> None:
     """Fill y (N, C) with the softmax of x."""
     parallel(softmax_kernel, x.shape[0], y, np.empty(0, x.dtype), x, np.empty(0, np.int64),
              grain=grain(x.shape[1] * 8))
 
 
-def softmax_cross_entropy(losses, y, x, labels):
+def softmax_cross_entropy(losses: np.ndarray, y: np.ndarray, x: np.ndarray, labels: np.ndarray) -> None:
     """Fill losses (N,) and probabilities y (N, C) from scores x and labels (int64)."""
     parallel(softmax_kernel, x.shape[0], y, losses, x, labels, grain=grain(x.shape[1] * 8))
 
 
-def softmax_gradient(dx, dy, y):
+def softmax_gradient(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
     """Fill dx (N, C) from dy and the softmax y."""
     parallel(softmax_gradient_kernel, y.shape[0], dx, dy, y, grain=grain(y.shape[1]))
 
 
-def softmax_cross_entropy_gradient(dx, y, labels):
+def softmax_cross_entropy_gradient(dx: np.ndarray, y: np.ndarray, labels: np.ndarray) -> None:
     """Fill dx (N, C), the gradient of the mean loss."""
     parallel(cross_entropy_gradient_kernel, y.shape[0], dx, y, labels, grain=grain(y.shape[1]))

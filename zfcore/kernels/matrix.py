@@ -49,6 +49,7 @@ VECTOR_BYTES, ROWS, FUSED = _machine()
 PANEL_BYTES = 2 * VECTOR_BYTES
 DEPTH = 256  # numbers of a left row that are multiplied before the sums are added to the output
 STRIDE = DEPTH + 16  # from one row of a left tile to the next: an odd number of cache lines
+AHEAD = 6  # rows that packing asks for before it comes to them
 DOT_COLUMNS = 6  # weight rows of a tile of dot products
 DOT_ROWS = 4 if VECTOR_BYTES == 64 else 2 if ROWS > 4 else 1
 
@@ -288,6 +289,23 @@ def _spread(copies: bool) -> Any:
     return spread
 
 
+@intrinsic
+def prefetch(typing: Any, array: Any, start: Any) -> Any:
+    """Ask for the cache line of an element; an address outside the array does no harm."""
+    signature = types.void(array, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.bitcast(_Emitter(context, builder, signature, arguments).pointer(0),
+                                ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32])
+        name = "llvm.prefetch.p0" + ("" if str(place.type) == "ptr" else "i8")  # LLVM 14 has typed pointers
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(function, [place, INT32(0), INT32(2), INT32(1)])  # to read, into the second level
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 copy_vectors = _spread(True)
 zero_vectors = _spread(False)
 
@@ -314,17 +332,23 @@ def zero(target, start, count):
 
 
 @kernel
-def pack_panels(packed, source, start, step, depth, columns):
-    """Copy `depth` rows of `columns` numbers into panels: [panel][depth][panel's columns], zeros behind."""
+def move(target, source):
+    """Fill the target with the source's first numbers, and write nothing else."""
+    for i in range(target.size):
+        target[i] = source[i]
+
+
+@kernel
+def pack_panels(packed, panel_step, source, start, step, depth, columns):
+    """Copy `depth` rows of `columns` numbers into panels, `panel_step` apart: [panel][depth][column]."""
     panel = PANEL_BYTES // source.itemsize
     for k in range(depth):
         for first in range(0, columns, panel):
-            place = first * depth + k * panel
-            count = min(panel, columns - first)
-            if count < panel:
-                zero(packed, place, panel)
-            for i in range(count):
-                packed[place + i] = source[start + k * step + first + i]
+            prefetch(source, start + (k + AHEAD) * step + first)
+            prefetch(source, start + (k + AHEAD) * step + first + panel // 2)
+            # A panel that is not full ends in what happens to lie there; nobody reads those columns.
+            copy(packed, first // panel * panel_step + k * panel, source, start + k * step + first,
+                 min(panel, columns - first))
 
 
 @kernel

@@ -6,6 +6,8 @@ one image. All inner loops run over contiguous channels; every sum has a fixed o
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .compile import kernel
@@ -21,7 +23,10 @@ POWERS = {0.5: 2, 0.75: 3, 1.0: 4}
 
 @kernel
 def inverse_power(out, base, beta, power):
-    """out = base ** -beta, by square roots where `power` names a closed form."""
+    """out = base ** -beta, by square roots where `power` names a closed form.
+
+    Two arrays: in place the loops' overlap tests would choose the scalar code.
+    """
     one = base.dtype.type(1)
     if power == 3:
         for c in range(base.size):
@@ -57,7 +62,7 @@ def response_norm_kernel(begin, end, y, x, size, alpha, beta, k, power):
     """One cell: y_f = x_f D_f^-beta; squares lie in a row with zeros at both ends."""
     channels = x.shape[1]
     squares = np.zeros(channels + size - 1, x.dtype)
-    base = np.empty(channels, x.dtype)
+    base, scale = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
     middle = squares[size // 2:size // 2 + channels]
     for i in range(begin, end):
         cell, out = x[i], y[i]
@@ -66,9 +71,9 @@ def response_norm_kernel(begin, end, y, x, size, alpha, beta, k, power):
         window_sum(base, squares, size)
         for c in range(channels):
             base[c] = k + alpha * base[c]
-        inverse_power(base, base, beta, power)
+        inverse_power(scale, base, beta, power)
         for c in range(channels):
-            out[c] = cell[c] * base[c]
+            out[c] = cell[c] * scale[c]
 
 
 @kernel
@@ -100,32 +105,61 @@ def response_norm_gradient_kernel(begin, end, dx, dy, x, size, alpha, beta, k, p
             out[c] = signal[c] * scale[c] - factor * cell[c] * base[c]
 
 
+@kernel(inline=True)
+def add_one(total, a, squared):
+    """One more row, or its squares."""
+    if squared:
+        for c in range(total.size):
+            total[c] += a[c] * a[c]
+    else:
+        for c in range(total.size):
+            total[c] += a[c]
+
+
+@kernel(inline=True)
+def add_two(total, a, b, squared):
+    """Two more rows in one pass, added one after the other."""
+    if squared:
+        for c in range(total.size):
+            part = total[c] + a[c] * a[c]
+            total[c] = part + b[c] * b[c]
+    else:
+        for c in range(total.size):
+            part = total[c] + a[c]
+            total[c] = part + b[c]
+
+
 @kernel
-def box_row(sums, lines, source, n, row, start, size, bounds, squared):
+def box_row(sums, line, source, n, row, start, size, bounds, squared):
     """sums[j] = the sum over rows row .. row + size - 1 and columns j + start .. j + start + size - 1.
 
-    Only cells inside `bounds` count. Rows are added first, then columns, each in ascending order, so
-    the result depends on the window's cells alone, not on the crop that they lie in.
+    source is (N, H, W * C), sums (W, C), line (W * C). Only cells inside `bounds` count. Rows are added
+    first, then columns, each in ascending order, so the result depends on the window's cells alone, not
+    on the crop that they lie in.
     """
-    channels = source.shape[3]
+    columns, channels = sums.shape
     left, right = bounds[n, 2], bounds[n, 3]
-    lines[:] = 0
-    for r in range(max(row, bounds[n, 0]), min(row + size, bounds[n, 1])):
-        for s in range(left, right):
-            line, cell = lines[s], source[n, r, s]
-            if squared:
-                for c in range(channels):
-                    line[c] += cell[c] * cell[c]
-            else:
-                for c in range(channels):
-                    line[c] += cell[c]
-    for j in range(sums.shape[0]):
+    r, last = max(row, bounds[n, 0]), min(row + size, bounds[n, 1])
+    line[:] = 0
+    while r < last:
+        segment = line[left * channels:right * channels]
+        given = source[n, r, left * channels:right * channels]
+        if r + 1 < last:
+            add_two(segment, given, source[n, r + 1, left * channels:right * channels], squared)
+        else:
+            add_one(segment, given, squared)
+        r += 2
+    for j in range(columns):
         total = sums[j]
         total[:] = 0
-        for s in range(max(j + start, left), min(j + start + size, right)):
-            line = lines[s]
-            for c in range(channels):
-                total[c] += line[c]
+        s, last = max(j + start, left), min(j + start + size, right)
+        while s < last:
+            given = line[s * channels:(s + 1) * channels]
+            if s + 1 < last:
+                add_two(total, given, line[(s + 1) * channels:(s + 2) * channels], False)
+            else:
+                add_one(total, given, False)
+            s += 2
 
 
 @kernel
@@ -146,10 +180,11 @@ def window_cells(bounds, n, i, j, start, size):
 def contrast_mean_kernel(begin, end, d, x, bounds, size, start):
     """One row of d = x - local mean, 0 outside the map."""
     rows, columns, channels = x.shape[1:]
-    sums, lines = np.empty((columns, channels), x.dtype), np.empty((columns, channels), x.dtype)
+    sums, line = np.empty((columns, channels), x.dtype), np.empty(columns * channels, x.dtype)
+    lines = (x.shape[0], rows, columns * channels)
     for item in range(begin, end):
         n, i = item // rows, item % rows
-        box_row(sums, lines, x, n, i + start, start, size, bounds, False)
+        box_row(sums, line, x.reshape(lines), n, i + start, start, size, bounds, False)
         for j in range(columns):
             out, cell, total = d[n, i, j], x[n, i, j], sums[j]
             if not is_inside(bounds, n, i, j):
@@ -164,10 +199,12 @@ def contrast_mean_kernel(begin, end, d, x, bounds, size, start):
 def contrast_norm_kernel(begin, end, y, numerator, d, bounds, size, start, alpha, beta, k, power):
     """One row of y = numerator * D^-beta, 0 outside the map."""
     rows, columns, channels = d.shape[1:]
-    sums, lines = np.empty((columns, channels), d.dtype), np.empty((columns, channels), d.dtype)
+    sums, line = np.empty((columns, channels), d.dtype), np.empty(columns * channels, d.dtype)
+    scale = np.empty(channels, d.dtype)
+    lines = (d.shape[0], rows, columns * channels)
     for item in range(begin, end):
         n, i = item // rows, item % rows
-        box_row(sums, lines, d, n, i + start, start, size, bounds, True)
+        box_row(sums, line, d.reshape(lines), n, i + start, start, size, bounds, True)
         for j in range(columns):
             out, cell, base = y[n, i, j], numerator[n, i, j], sums[j]
             if not is_inside(bounds, n, i, j):
@@ -175,20 +212,21 @@ def contrast_norm_kernel(begin, end, y, numerator, d, bounds, size, start, alpha
                 continue
             for c in range(channels):
                 base[c] = k + alpha * base[c]
-            inverse_power(base, base, beta, power)
+            inverse_power(scale, base, beta, power)
             for c in range(channels):
-                out[c] = cell[c] * base[c]
+                out[c] = cell[c] * scale[c]
 
 
 @kernel
 def contrast_terms_kernel(begin, end, direct, terms, dy, numerator, d, bounds, size, start, alpha, beta, k, power):
     """One row of direct = g D^-beta and terms = -beta g numerator D^-beta / D, 0 outside the map."""
     rows, columns, channels = d.shape[1:]
-    sums, lines = np.empty((columns, channels), d.dtype), np.empty((columns, channels), d.dtype)
+    sums, line = np.empty((columns, channels), d.dtype), np.empty(columns * channels, d.dtype)
     scale = np.empty(channels, d.dtype)
+    lines = (d.shape[0], rows, columns * channels)
     for item in range(begin, end):
         n, i = item // rows, item % rows
-        box_row(sums, lines, d, n, i + start, start, size, bounds, True)
+        box_row(sums, line, d.reshape(lines), n, i + start, start, size, bounds, True)
         for j in range(columns):
             straight, term, base = direct[n, i, j], terms[n, i, j], sums[j]
             signal, cell = dy[n, i, j], numerator[n, i, j]
@@ -212,12 +250,13 @@ def contrast_difference_gradient_kernel(begin, end, h, share, direct, terms, d, 
     The terms come from the windows that hold the cell: the mirror image of the window at `start`.
     """
     rows, columns, channels = d.shape[1:]
-    sums, lines = np.empty((columns, channels), d.dtype), np.empty((columns, channels), d.dtype)
+    sums, line = np.empty((columns, channels), d.dtype), np.empty(columns * channels, d.dtype)
     mirrored = 1 - size - start
     factor = 2 * alpha
+    lines = (d.shape[0], rows, columns * channels)
     for item in range(begin, end):
         n, i = item // rows, item % rows
-        box_row(sums, lines, terms, n, i + mirrored, mirrored, size, bounds, False)
+        box_row(sums, line, terms.reshape(lines), n, i + mirrored, mirrored, size, bounds, False)
         for j in range(columns):
             out, part, straight, total, cell = h[n, i, j], share[n, i, j], direct[n, i, j], sums[j], d[n, i, j]
             if not is_inside(bounds, n, i, j):
@@ -239,12 +278,13 @@ def contrast_input_gradient_kernel(begin, end, dx, direct, h, share, bounds, siz
                                    mean_is_constant):
     """One row of dx = direct (divisive) + h - the shares of all means that the cell is part of."""
     rows, columns, channels = dx.shape[1:]
-    sums, lines = np.empty((columns, channels), dx.dtype), np.empty((columns, channels), dx.dtype)
+    sums, line = np.empty((columns, channels), dx.dtype), np.empty(columns * channels, dx.dtype)
     mirrored = 1 - size - start
+    lines = (dx.shape[0], rows, columns * channels)
     for item in range(begin, end):
         n, i = item // rows, item % rows
         if not mean_is_constant:
-            box_row(sums, lines, share, n, i + mirrored, mirrored, size, bounds, False)
+            box_row(sums, line, share.reshape(lines), n, i + mirrored, mirrored, size, bounds, False)
         for j in range(columns):
             out, straight, difference, total = dx[n, i, j], direct[n, i, j], h[n, i, j], sums[j]
             if not is_inside(bounds, n, i, j):
@@ -297,36 +337,38 @@ def batch_norm_gradient_kernel(begin, end, dx, dy, x, mean, constant, slope, mul
 # launchers
 
 
-def _cells(x):
+def _cells(x: np.ndarray) -> np.ndarray:
     """x (..., C) as (cells, C)."""
     channels = x.shape[-1]
     return x.reshape(x.size // channels if channels else 0, channels)
 
 
-def _numbers(x, *values):
+def _numbers(x: np.ndarray, *values: float) -> list[Any]:
     """Settings in the array's own type, so that float32 stays float32."""
     return [x.dtype.type(value) for value in values]
 
 
-def response_norm(y, x, size, alpha, beta, k):
+def response_norm(y: np.ndarray, x: np.ndarray, size: int, alpha: float, beta: float, k: float) -> None:
     """Fill y from x (..., C)."""
     cells = _cells(x)
     parallel(response_norm_kernel, len(cells), _cells(y), cells, size, *_numbers(x, alpha, beta, k),
              POWERS.get(beta, 0), grain=grain(4 * x.shape[-1]))
 
 
-def response_norm_gradient(dx, dy, x, size, alpha, beta, k):
+def response_norm_gradient(dx: np.ndarray, dy: np.ndarray, x: np.ndarray, size: int, alpha: float,
+                           beta: float, k: float) -> None:
     """Fill dx from dy and x (..., C)."""
     cells = _cells(x)
     parallel(response_norm_gradient_kernel, len(cells), _cells(dx), _cells(dy), cells, size,
              *_numbers(x, alpha, beta, k), POWERS.get(beta, 0), grain=grain(4 * x.shape[-1]))
 
 
-def _rows(kernel_, out, *arguments):
+def _rows(kernel_: Any, out: np.ndarray, *arguments: Any) -> None:
     parallel(kernel_, out.shape[0] * out.shape[1], *arguments, grain=grain(8 * out.shape[2] * out.shape[3]))
 
 
-def contrast_norm(y, d, x, bounds, size, alpha, beta, k, subtractive):
+def contrast_norm(y: np.ndarray, d: np.ndarray, x: np.ndarray, bounds: np.ndarray, size: int, alpha: float,
+                  beta: float, k: float, subtractive: bool) -> None:
     """Fill y and the workspace d (x less its local mean), all of x's shape (N, H, W, C)."""
     start = -(size // 2)
     _rows(contrast_mean_kernel, x, d, x, bounds, size, start)
@@ -334,8 +376,10 @@ def contrast_norm(y, d, x, bounds, size, alpha, beta, k, subtractive):
           POWERS.get(beta, 0))
 
 
-def contrast_norm_gradient(dx, d, h, share, direct, terms, dy, x, bounds, size, alpha, beta, k, subtractive,
-                           mean_is_constant):
+def contrast_norm_gradient(dx: np.ndarray, d: np.ndarray, h: np.ndarray, share: np.ndarray,
+                           direct: np.ndarray, terms: np.ndarray, dy: np.ndarray, x: np.ndarray,
+                           bounds: np.ndarray, size: int, alpha: float, beta: float, k: float,
+                           subtractive: bool, mean_is_constant: bool) -> None:
     """Fill dx and the workspaces d, h, share, direct and terms, all of x's shape."""
     start = -(size // 2)
     numbers = _numbers(x, alpha, beta, k)
@@ -348,24 +392,26 @@ def contrast_norm_gradient(dx, d, h, share, direct, terms, dy, x, bounds, size, 
           mean_is_constant)
 
 
-def _inverse_deviation(variance, epsilon):
+def _inverse_deviation(variance: np.ndarray, epsilon: float) -> np.ndarray:
     return 1 / np.sqrt(variance.astype(np.float64) + epsilon)
 
 
-def batch_norm(y, x, scale, bias, mean, variance, epsilon):
+def batch_norm(y: np.ndarray, x: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray,
+               variance: np.ndarray, epsilon: float) -> None:
     """Fill y = (x - mean) * scale / sqrt(variance + epsilon) + bias."""
     multiplier = (scale * _inverse_deviation(variance, epsilon)).astype(x.dtype)
     cells = _cells(x)
     parallel(scale_kernel, len(cells), _cells(y), cells, mean, multiplier, bias, grain=grain(x.shape[-1]))
 
 
-def batch_norm_gradient(dx, dy, scale, variance, epsilon):
+def batch_norm_gradient(dx: np.ndarray, dy: np.ndarray, scale: np.ndarray, variance: np.ndarray,
+                        epsilon: float) -> None:
     """Fill dx = dy * scale / sqrt(variance + epsilon)."""
     zero = np.zeros(dy.shape[-1], dy.dtype)
     batch_norm(dx, dy, scale, zero, zero, variance, epsilon)
 
 
-def _sums(a, b, mean):
+def _sums(a: np.ndarray, b: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Sums over all cells of a * (b - mean) and of a, per channel, float64; blocks cut by size."""
     a, b = _cells(a), _cells(b)
     block = grain(a.shape[1])
@@ -378,7 +424,7 @@ def _sums(a, b, mean):
     return total
 
 
-def batch_statistics(mean, variance, x):
+def batch_statistics(mean: np.ndarray, variance: np.ndarray, x: np.ndarray) -> None:
     """Fill the mean and the (biased) variance of every channel of x (..., C), in two passes."""
     cells = x.size // x.shape[-1]
     exact = _sums(x, x, np.zeros(x.shape[-1]))[1] / cells
@@ -386,14 +432,17 @@ def batch_statistics(mean, variance, x):
     variance[:] = _sums(x, x, exact)[0] / cells  # of x (x - mean): float64 holds what cancels
 
 
-def batch_norm_parameter_gradients(dscale, dbias, dy, x, mean, variance, epsilon):
+def batch_norm_parameter_gradients(dscale: np.ndarray, dbias: np.ndarray, dy: np.ndarray, x: np.ndarray,
+                                   mean: np.ndarray, variance: np.ndarray, epsilon: float) -> None:
     """Fill dscale and dbias (C,)."""
     products, plain = _sums(dy, x, mean.astype(np.float64))
     dscale[:] = products * _inverse_deviation(variance, epsilon)
     dbias[:] = plain
 
 
-def batch_norm_training_gradient(dx, dscale, dbias, dy, x, mean, variance, scale, epsilon):
+def batch_norm_training_gradient(dx: np.ndarray, dscale: np.ndarray, dbias: np.ndarray, dy: np.ndarray,
+                                 x: np.ndarray, mean: np.ndarray, variance: np.ndarray, scale: np.ndarray,
+                                 epsilon: float) -> None:
     """Fill dx, dscale and dbias where mean and variance are x's own."""
     products, plain = _sums(dy, x, mean.astype(np.float64))
     inverse = _inverse_deviation(variance, epsilon)

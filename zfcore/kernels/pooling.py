@@ -16,17 +16,59 @@ from .compile import kernel
 from .threads import parallel
 from .work import grain
 
+Pair = tuple[int, int]
+
 # ------------------------------------------------------------------------------------------------
 # kernels
+
+
+@kernel(inline=True)
+def later(best, code, value, own):
+    """Best value and switch after one more tap: it wins if greater, or if it is the first NaN."""
+    wins = (not (value <= best)) & (best == best)
+    return value if wins else best, own if wins else code
+
+
+@kernel(inline=True)
+def first_tap(best, switch, cell, code):
+    """The window's first cell wins for now."""
+    for c in range(best.size):
+        best[c] = cell[c]
+        switch[c] = code
+
+
+@kernel(inline=True)
+def one_tap(best, switch, cell, code):
+    """One more cell of the window."""
+    for c in range(best.size):
+        best[c], switch[c] = later(best[c], switch[c], cell[c], code)
+
+
+@kernel(inline=True)
+def three_by_three(best, switch, upper, middle, lower):
+    """A whole 3 x 3 window in one pass: three rows of three neighbouring cells."""
+    channels = best.size
+    a, b, c = upper[:channels], upper[channels:2 * channels], upper[2 * channels:]
+    d, e, f = middle[:channels], middle[channels:2 * channels], middle[2 * channels:]
+    g, h, i = lower[:channels], lower[channels:2 * channels], lower[2 * channels:]
+    for m in range(channels):
+        value, code = a[m], np.uint8(0)
+        value, code = later(value, code, b[m], np.uint8(1))
+        value, code = later(value, code, c[m], np.uint8(2))
+        value, code = later(value, code, d[m], np.uint8(3))
+        value, code = later(value, code, e[m], np.uint8(4))
+        value, code = later(value, code, f[m], np.uint8(5))
+        value, code = later(value, code, g[m], np.uint8(6))
+        value, code = later(value, code, h[m], np.uint8(7))
+        value, code = later(value, code, i[m], np.uint8(8))
+        best[m] = value
+        switch[m] = code
 
 
 @kernel
 def max_pool_kernel(begin, end, y, switches, x, bounds, window_height, window_width, stride_vertical,
                     stride_horizontal, top, left):
-    """One output row: taps in row-major order; a later tap must be greater, so the first of equals wins.
-
-    `not (value <= best) and best == best` is also true for the first NaN and false after it.
-    """
+    """One output row; x is (N, H, W * C). Taps in row-major order, so the first of equals wins."""
     rows, columns, channels = y.shape[1:]
     for item in range(begin, end):
         n, p = item // rows, item % rows
@@ -40,22 +82,18 @@ def max_pool_kernel(begin, end, y, switches, x, bounds, window_height, window_wi
                 best[:] = 0
                 switch[:] = 0
                 continue
-            code = np.uint8((first_row - row) * window_width + first_column - column)
-            cell = x[n, first_row, first_column]
-            for c in range(channels):
-                best[c] = cell[c]
-                switch[c] = code
+            begins, ends = first_column * channels, last_column * channels
+            if last_row - first_row == 3 and last_column - first_column == 3 and window_height * window_width == 9:
+                three_by_three(best, switch, x[n, first_row, begins:ends], x[n, first_row + 1, begins:ends],
+                               x[n, first_row + 2, begins:ends])
+                continue
+            first_tap(best, switch, x[n, first_row, begins:begins + channels],
+                      np.uint8((first_row - row) * window_width + first_column - column))
             for r in range(first_row, last_row):
                 for s in range(first_column, last_column):
-                    if r == first_row and s == first_column:
-                        continue
-                    code = np.uint8((r - row) * window_width + s - column)
-                    cell = x[n, r, s]
-                    for c in range(channels):
-                        value, old = cell[c], best[c]
-                        wins = (not (value <= old)) & (old == old)
-                        best[c] = value if wins else old
-                        switch[c] = code if wins else switch[c]
+                    if r > first_row or s > first_column:
+                        one_tap(best, switch, x[n, r, s * channels:(s + 1) * channels],
+                                np.uint8((r - row) * window_width + s - column))
 
 
 @kernel
@@ -87,41 +125,121 @@ def check_switches_kernel(begin, end, faults, switches, bounds, window_height, w
                 faults[item] = 1
 
 
+@kernel(inline=True)
+def one_window(cell, value, switch, code, last_wins):
+    """Add a window's values where their switches point at this cell, or let them overwrite."""
+    zero = cell.dtype.type(0)  # the plain number 0 would turn float32 into float64
+    for c in range(cell.size):
+        given, old = value[c], cell[c]
+        hit = switch[c] == code
+        cell[c] = (given if hit else old) if last_wins else old + (given if hit else zero)
+
+
+@kernel(inline=True)
+def only_window(cell, a, i, first):
+    """The sum of one window."""
+    zero = cell.dtype.type(0)
+    for c in range(cell.size):
+        value = a[c]
+        cell[c] = zero + (value if i[c] == first else zero)
+
+
+@kernel(inline=True)
+def sum_of_two(cell, a, i, first, b, j, second):
+    """The sum of two windows, in one pass."""
+    zero = cell.dtype.type(0)
+    for c in range(cell.size):
+        value, other = a[c], b[c]
+        total = zero + (value if i[c] == first else zero)
+        cell[c] = total + (other if j[c] == second else zero)
+
+
+@kernel(inline=True)
+def sum_of_four(cell, a, i, first, b, j, second, d, k, third, e, m, fourth):
+    """The sum of four windows, in one pass."""
+    zero = cell.dtype.type(0)
+    for c in range(cell.size):
+        value, other, lower, last = a[c], b[c], d[c], e[c]
+        total = zero + (value if i[c] == first else zero)
+        total = total + (other if j[c] == second else zero)
+        total = total + (lower if k[c] == third else zero)
+        cell[c] = total + (last if m[c] == fourth else zero)
+
+
 @kernel
 def max_unpool_kernel(begin, end, x, y, switches, bounds, window_height, window_width, stride_vertical,
                       stride_horizontal, top, left, last_wins):
-    """One row of the larger map, by gather: each cell visits the windows that cover it, in raster order."""
-    rows, columns, channels = x.shape[1:]
+    """One row of the larger map, by gather: each cell visits the windows that cover it, in raster order.
+
+    Every sum starts at +0: windows absent from a crop leave the same bits as windows of value 0.
+    """
+    rows, columns = x.shape[1:3]
     pooled_rows, pooled_columns = y.shape[1:3]
     for item in range(begin, end):
         n, r = item // rows, item % rows
-        inside_row = bounds[n, 0] <= r < bounds[n, 1]
         first_p = max(0, (r + top - window_height + stride_vertical) // stride_vertical)
         last_p = min(pooled_rows, (r + top) // stride_vertical + 1)
+        high = last_p - first_p if bounds[n, 0] <= r < bounds[n, 1] else 0
+        upper = (r + top - first_p * stride_vertical) * window_width
+        lower = upper - stride_vertical * window_width
+        first_q, last_q = 0, 0
         for s in range(columns):
+            while first_q * stride_horizontal + window_width <= s + left:
+                first_q += 1
+            while last_q < pooled_columns and last_q * stride_horizontal <= s + left:
+                last_q += 1
+            wide = last_q - first_q if bounds[n, 2] <= s < bounds[n, 3] else 0
             cell = x[n, r, s]
-            for c in range(channels):
-                cell[c] = 0
-            if not (inside_row and bounds[n, 2] <= s < bounds[n, 3]):
-                continue
-            first_q = max(0, (s + left - window_width + stride_horizontal) // stride_horizontal)
-            last_q = min(pooled_columns, (s + left) // stride_horizontal + 1)
-            for p in range(first_p, last_p):
-                for q in range(first_q, last_q):
-                    code = (r + top - p * stride_vertical) * window_width + s + left - q * stride_horizontal
-                    value, switch = y[n, p, q], switches[n, p, q]
-                    if last_wins:
-                        for c in range(channels):
-                            cell[c] = value[c] if switch[c] == code else cell[c]
-                    else:
-                        for c in range(channels):
-                            cell[c] += value[c] if switch[c] == code else 0
+            across = s + left - first_q * stride_horizontal
+            p, q = first_p, first_q
+            if last_wins or high < 1 or wide < 1 or high > 2 or wide > 2:
+                cell[:] = 0
+                for p in range(first_p, first_p + high):
+                    for q in range(first_q, first_q + wide):
+                        code = (r + top - p * stride_vertical) * window_width + s + left - q * stride_horizontal
+                        one_window(cell, y[n, p, q], switches[n, p, q], np.uint8(code), last_wins)
+            elif high == 1 and wide == 1:
+                only_window(cell, y[n, p, q], switches[n, p, q], np.uint8(upper + across))
+            elif high == 1:
+                sum_of_two(cell, y[n, p, q], switches[n, p, q], np.uint8(upper + across),
+                           y[n, p, q + 1], switches[n, p, q + 1], np.uint8(upper + across - stride_horizontal))
+            elif wide == 1:
+                sum_of_two(cell, y[n, p, q], switches[n, p, q], np.uint8(upper + across),
+                           y[n, p + 1, q], switches[n, p + 1, q], np.uint8(lower + across))
+            else:
+                sum_of_four(cell, y[n, p, q], switches[n, p, q], np.uint8(upper + across),
+                            y[n, p, q + 1], switches[n, p, q + 1], np.uint8(upper + across - stride_horizontal),
+                            y[n, p + 1, q], switches[n, p + 1, q], np.uint8(lower + across),
+                            y[n, p + 1, q + 1], switches[n, p + 1, q + 1],
+                            np.uint8(lower + across - stride_horizontal))
+
+
+@kernel(inline=True)
+def add_cells(total, line):
+    """Add a row of cells, one after the other, three in each pass while there are so many."""
+    channels = total.size
+    i = 0
+    while i + 3 * channels <= line.size:
+        a, b, d = line[i:i + channels], line[i + channels:i + 2 * channels], line[i + 2 * channels:i + 3 * channels]
+        for c in range(channels):
+            part = total[c] + a[c]
+            part = part + b[c]
+            total[c] = part + d[c]
+        i += 3 * channels
+    while i < line.size:
+        a = line[i:i + channels]
+        for c in range(channels):
+            total[c] += a[c]
+        i += channels
 
 
 @kernel
 def average_pool_kernel(begin, end, y, x, bounds, counted, window_height, window_width, stride_vertical,
                         stride_horizontal, top, left):
-    """One output row: the sum of the window's cells in the map over its cells inside `counted`."""
+    """One output row: the sum of the window's cells in the map over its cells inside `counted`.
+
+    x is (N, H, W * C).
+    """
     rows, columns, channels = y.shape[1:]
     for item in range(begin, end):
         n, p = item // rows, item % rows
@@ -137,10 +255,7 @@ def average_pool_kernel(begin, end, y, x, bounds, counted, window_height, window
             if first_row >= last_row or first_column >= last_column:
                 continue
             for r in range(first_row, last_row):
-                for s in range(first_column, last_column):
-                    cell = x[n, r, s]
-                    for c in range(channels):
-                        total[c] += cell[c]
+                add_cells(total, x[n, r, first_column * channels:last_column * channels])
             count = total.dtype.type(height * width)
             for c in range(channels):
                 total[c] /= count
@@ -178,15 +293,13 @@ def average_pool_gradient_kernel(begin, end, dx, dy, bounds, counted, window_hei
 
 @kernel
 def global_average_pool_kernel(begin, end, y, x):
-    """One image: x (N, cells, C) summed cell by cell, then divided."""
-    cells, channels = x.shape[1:]
+    """One image: x (N, cells * C) summed cell by cell, then divided."""
+    channels = y.shape[1]
+    cells = x.shape[1] // max(channels, 1)
     for n in range(begin, end):
         total = y[n]
         total[:] = 0
-        for i in range(cells):
-            cell = x[n, i]
-            for c in range(channels):
-                total[c] += cell[c]
+        add_cells(total, x[n])
         count = total.dtype.type(cells)
         for c in range(channels):
             total[c] /= count
@@ -217,10 +330,7 @@ def map_maximum_kernel(begin, end, values, positions, x):
             cell = x[n, i]
             where = np.int32(i)
             for c in range(channels):
-                value, old = cell[c], best[c]
-                wins = (not (value <= old)) & (old == old)
-                best[c] = value if wins else old
-                position[c] = where if wins else position[c]
+                best[c], position[c] = later(best[c], position[c], cell[c], where)
 
 
 @kernel
@@ -237,14 +347,21 @@ def global_max_pool_gradient_kernel(begin, end, dx, dy, positions):
 # launchers: outputs, inputs, bounds, then (window, stride, top and left padding) as pairs
 
 
-def max_pool(y, switches, x, bounds, window, stride, before):
+def _lines(x: np.ndarray) -> np.ndarray:
+    """x (N, H, W, C) as (N, H, W * C): neighbouring cells are then one slice."""
+    return x.reshape(x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
+
+
+def max_pool(y: np.ndarray, switches: np.ndarray, x: np.ndarray, bounds: np.ndarray, window: Pair,
+             stride: Pair, before: Pair) -> None:
     """Fill y and switches (N, P, Q, C) from x (N, H, W, C)."""
     work = y.shape[2] * y.shape[3] * window[0] * window[1]
-    parallel(max_pool_kernel, y.shape[0] * y.shape[1], y, switches, x, bounds, *window, *stride, *before,
+    parallel(max_pool_kernel, y.shape[0] * y.shape[1], y, switches, _lines(x), bounds, *window, *stride, *before,
              grain=grain(work))
 
 
-def check_switches(switches, bounds, window, stride, before) -> bool:
+def check_switches(switches: np.ndarray, bounds: np.ndarray, window: Pair, stride: Pair,
+                   before: Pair) -> bool:
     """Whether every switch points at a cell inside its window and inside the map."""
     items = switches.shape[0] * switches.shape[1]
     faults = np.zeros(items, np.uint8)
@@ -253,65 +370,75 @@ def check_switches(switches, bounds, window, stride, before) -> bool:
     return not faults.any()
 
 
-def max_unpool(x, y, switches, bounds, window, stride, before, last_wins):
+def max_unpool(x: np.ndarray, y: np.ndarray, switches: np.ndarray, bounds: np.ndarray, window: Pair,
+               stride: Pair, before: Pair, last_wins: bool) -> None:
     """Fill x (N, H, W, C) with the values of y (N, P, Q, C) at their switches."""
     parallel(max_unpool_kernel, x.shape[0] * x.shape[1], x, y, switches, bounds, *window, *stride, *before,
              last_wins, grain=grain(x.shape[2] * x.shape[3]))
 
 
-def average_pool(y, x, bounds, counted, window, stride, before):
+def average_pool(y: np.ndarray, x: np.ndarray, bounds: np.ndarray, counted: np.ndarray, window: Pair,
+                 stride: Pair, before: Pair) -> None:
     """Fill y (N, P, Q, C) from x (N, H, W, C)."""
     work = y.shape[2] * y.shape[3] * window[0] * window[1]
-    parallel(average_pool_kernel, y.shape[0] * y.shape[1], y, x, bounds, counted, *window, *stride, *before,
+    parallel(average_pool_kernel, y.shape[0] * y.shape[1], y, _lines(x), bounds, counted, *window, *stride, *before,
              grain=grain(work))
 
 
-def average_pool_gradient(dx, dy, bounds, counted, window, stride, before):
+def average_pool_gradient(dx: np.ndarray, dy: np.ndarray, bounds: np.ndarray, counted: np.ndarray,
+                          window: Pair, stride: Pair, before: Pair) -> None:
     """Fill dx (N, H, W, C) from dy (N, P, Q, C)."""
     parallel(average_pool_gradient_kernel, dx.shape[0] * dx.shape[1], dx, dy, bounds, counted, *window, *stride,
              *before, grain=grain(dx.shape[2] * dx.shape[3]))
 
 
-def _cells(x):
+def _image(x: np.ndarray) -> int:
+    """Elements of one image."""
+    return x.shape[1] * x.shape[2] * x.shape[3]
+
+
+def _cells(x: np.ndarray) -> np.ndarray:
     """x (N, H, W, C) as (N, H * W, C)."""
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])
 
 
-def global_average_pool(y, x):
+def global_average_pool(y: np.ndarray, x: np.ndarray) -> None:
     """Fill y (N, C) from x (N, H, W, C)."""
-    parallel(global_average_pool_kernel, x.shape[0], y, _cells(x), grain=grain(x[:1].size))
+    parallel(global_average_pool_kernel, x.shape[0], y, x.reshape(x.shape[0], _image(x)), grain=grain(_image(x)))
 
 
-def global_average_pool_gradient(dx, dy):
+def global_average_pool_gradient(dx: np.ndarray, dy: np.ndarray) -> None:
     """Fill dx (N, H, W, C) from dy (N, C)."""
-    parallel(global_average_pool_gradient_kernel, dx.shape[0], _cells(dx), dy, grain=grain(dx[:1].size))
+    parallel(global_average_pool_gradient_kernel, dx.shape[0], _cells(dx), dy, grain=grain(_image(dx)))
 
 
-def map_maximum(values, positions, x):
+def map_maximum(values: np.ndarray, positions: np.ndarray, x: np.ndarray) -> None:
     """Fill values and positions (N, C) from x (N, H, W, C)."""
-    parallel(map_maximum_kernel, x.shape[0], values, positions, _cells(x), grain=grain(x[:1].size))
+    parallel(map_maximum_kernel, x.shape[0], values, positions, _cells(x), grain=grain(_image(x)))
 
 
-def global_max_pool_gradient(dx, dy, positions):
+def global_max_pool_gradient(dx: np.ndarray, dy: np.ndarray, positions: np.ndarray) -> None:
     """Fill dx (N, H, W, C) from dy and positions (N, C)."""
-    parallel(global_max_pool_gradient_kernel, dx.shape[0], _cells(dx), dy, positions, grain=grain(dx[:1].size))
+    parallel(global_max_pool_gradient_kernel, dx.shape[0], _cells(dx), dy, positions, grain=grain(_image(dx)))
 
 
-def _window_starts(shape, stride, before):
+def _window_starts(shape: tuple[int, ...], stride: Pair, before: Pair) -> tuple[np.ndarray, np.ndarray]:
     """First row (P, 1, 1) and first column (Q, 1) of each window, for arrays (N, P, Q, C)."""
     rows = np.arange(shape[1], dtype=np.int64)[:, None, None] * stride[0] - before[0]
     columns = np.arange(shape[2], dtype=np.int64)[:, None] * stride[1] - before[1]
     return rows, columns
 
 
-def switches_to_flat(flat, switches, width, window, stride, before):
+def switches_to_flat(flat: np.ndarray, switches: np.ndarray, width: int, window: Pair, stride: Pair,
+                     before: Pair) -> None:
     """Fill flat (int64) with row * width + column; done at an interop edge, so plain NumPy."""
     rows, columns = _window_starts(switches.shape, stride, before)
     row, column = np.divmod(switches.astype(np.int64), window[1])
     np.add((rows + row) * width, columns + column, out=flat)
 
 
-def switches_from_flat(switches, flat, width, window, stride, before) -> bool:
+def switches_from_flat(switches: np.ndarray, flat: np.ndarray, width: int, window: Pair, stride: Pair,
+                       before: Pair) -> bool:
     """Fill switches from flat indices; False if one lies outside its window."""
     rows, columns = _window_starts(flat.shape, stride, before)
     row, column = np.divmod(flat, width)

@@ -15,7 +15,8 @@ from .work import PIECE, grain
 @kernel
 def sgd_inside_kernel(begin, end, weight, velocity, gradient, rate, momentum, decay):
     """The learning rate is inside the velocity: v = m v - rate (g + decay w), w += v."""
-    for i in range(begin, end):
+    weight, velocity, gradient = weight[begin:end], velocity[begin:end], gradient[begin:end]
+    for i in range(weight.size):
         v = momentum * velocity[i] - rate * (gradient[i] + decay * weight[i])
         velocity[i] = v
         weight[i] += v
@@ -24,7 +25,8 @@ def sgd_inside_kernel(begin, end, weight, velocity, gradient, rate, momentum, de
 @kernel
 def sgd_outside_kernel(begin, end, weight, velocity, gradient, rate, momentum, decay):
     """The learning rate is outside the velocity: v = m v + g + decay w, w -= rate v."""
-    for i in range(begin, end):
+    weight, velocity, gradient = weight[begin:end], velocity[begin:end], gradient[begin:end]
+    for i in range(weight.size):
         v = momentum * velocity[i] + (gradient[i] + decay * weight[i])
         velocity[i] = v
         weight[i] -= rate * v
@@ -34,7 +36,8 @@ def sgd_outside_kernel(begin, end, weight, velocity, gradient, rate, momentum, d
 def adam_kernel(begin, end, weight, first, second, gradient, rate, beta1, beta2, rest1, rest2, root, epsilon,
                 decay):
     """Kingma and Ba 2015; `rate` and `root` hold the two bias corrections."""
-    for i in range(begin, end):
+    weight, gradient, first, second = weight[begin:end], gradient[begin:end], first[begin:end], second[begin:end]
+    for i in range(weight.size):
         g = gradient[i] + decay * weight[i]
         m = beta1 * first[i] + rest1 * g
         v = beta2 * second[i] + rest2 * (g * g)
@@ -66,18 +69,21 @@ def renormalize_filters_kernel(begin, end, weight, radius):
 # launchers
 
 
-def _flat(*arrays):
+def _flat(*arrays: np.ndarray) -> list[np.ndarray]:
+    """The same memory in one dimension."""
     return [array.reshape(-1) for array in arrays]
 
 
-def sgd_step(weight, velocity, gradient, learning_rate, momentum, decay, rate_in_velocity):
+def sgd_step(weight: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, learning_rate: float,
+             momentum: float, decay: float, rate_in_velocity: bool) -> None:
     """Change weight and velocity."""
     number = weight.dtype.type
     parallel(sgd_inside_kernel if rate_in_velocity else sgd_outside_kernel, weight.size,
              *_flat(weight, velocity, gradient), number(learning_rate), number(momentum), number(decay), grain=PIECE)
 
 
-def adam_step(weight, first, second, gradient, step, learning_rate, beta1, beta2, epsilon, decay):
+def adam_step(weight: np.ndarray, first: np.ndarray, second: np.ndarray, gradient: np.ndarray, step: int,
+              learning_rate: float, beta1: float, beta2: float, epsilon: float, decay: float) -> None:
     """Change weight and both moments."""
     numbers = (learning_rate / (1 - beta1**step), beta1, beta2, 1 - beta1, 1 - beta2, (1 - beta2**step) ** 0.5,
                epsilon, decay)
@@ -85,8 +91,8 @@ def adam_step(weight, first, second, gradient, step, learning_rate, beta1, beta2
              *(weight.dtype.type(number) for number in numbers), grain=PIECE)
 
 
-def renormalize_filters(weight, radius):
+def renormalize_filters(weight: np.ndarray, radius: float) -> None:
     """Rescale the filters of weight (filters, ...) whose root mean square exceeds radius."""
     filters = weight.shape[0]
-    parallel(renormalize_filters_kernel, filters, weight.reshape(filters, -1), float(radius),
-             grain=grain(weight.size // max(filters, 1)))
+    length = weight.size // max(filters, 1)
+    parallel(renormalize_filters_kernel, filters, weight.reshape(filters, length), float(radius), grain=grain(length))

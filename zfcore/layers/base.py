@@ -61,7 +61,8 @@ class Layer:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        REGISTRY[cls.__name__] = cls
+        if not cls.__name__.startswith("_"):
+            REGISTRY[cls.__name__] = cls
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Shape of the output, without the batch; ValueError if the inputs do not fit."""
@@ -89,6 +90,7 @@ class Layer:
 
         Parameters
         ----------
+        ops : the operations, bound to a backend
         dy : the signal, of the output's shape; None if there is only `pre`
         cache : what `forward` returned
         rule : what ReLUs and normalisations do to the signal

@@ -386,7 +386,7 @@ class Network:
         if not (names is None or isinstance(names, list)):
             raise ValueError(f"{where}: class_names is a {type(names).__name__}; allowed: a list or null")
         try:
-            network = cls(config.get("name", ""), config.get("input_shape"), class_names=names,
+            network = cls(config.get("name", ""), config.get("input_shape", ()), class_names=names,
                           scheme=config.get("scheme", "zf"),
                           preprocessing=described and Preprocessing.from_config(described, tensors))
             for entry in entries:

@@ -5,7 +5,7 @@ Set every activation of a layer to zero but one and walk down (Zeiler & Fergus 2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,8 @@ def _pairs(units: Any, images: Sequence[int] | None, count: int) -> tuple[list[U
         indices = list(range(count)) if images is None else list(images)
         chosen = [Unit.parse(units)] * len(indices)
     else:
-        items = list(units)
+        items = list(units) if isinstance(units, Iterable) else [units]
+        checks.require(bool(items), where, "units", items, "one unit or more: the list is empty")
         if images is None and items and all(isinstance(item, tuple) for item in items):
             images, items = [item[0] for item in items], [item[1] for item in items]
         chosen = [Unit.parse(item) for item in items]
@@ -115,6 +116,7 @@ def project(network: Network, x: np.ndarray, units: Any, rule: str | Rule = "dec
 
     Parameters
     ----------
+    network : with parameters
     x : images (N, height, width, channels), preprocessed
     units : one unit ("conv5:42@6,7" or a Unit), which is taken in every image; or a list of units, or
         of (image index, unit). Without row and column it is where the map is strongest
@@ -137,8 +139,6 @@ def project(network: Network, x: np.ndarray, units: Any, rule: str | Rule = "dec
         check_unit(network, unit)
         checks.require(unit.map is not None, "project", "unit", str(unit),
                        "a unit with a map, as in conv5:42")
-    if not chosen:
-        raise ValueError("project: units is empty; allowed: one unit or more")
     layer = chosen[0].layer
     checks.require(all(unit.layer == layer for unit in chosen), "project", "units' layers",
                    sorted({unit.layer for unit in chosen}), "one layer in one call")
@@ -167,6 +167,7 @@ def project_tiles(network: Network, tiles: np.ndarray, origins: np.ndarray, laye
 
     Parameters
     ----------
+    network : with parameters
     tiles : (n, *cone.size, channels), preprocessed, 0 outside the image
     origins : int (n, 2), `cone.origins(rows, columns)`
     layer : the units' layer, or its tensor before the fused ReLU ("conv5.pre")

@@ -33,7 +33,8 @@ def _signal(where: str, dy: Any, shape: tuple[int, ...], x: Any) -> None:
     checks.same_dtype(where, dy=dy, x=x)
 
 
-def _across(where: str, x: Any, size: Any, alpha: Any, beta: Any, k: Any, divided: bool) -> tuple:
+def _across(where: str, x: Any, size: Any, alpha: Any, beta: Any, k: Any,
+            divided: bool) -> tuple[int, float, float, float]:
     checks.floats(where, "x", x)
     checks.require(x.ndim >= 1, where, "x.shape", tuple(x.shape), "at least one dimension")
     checks.integer(where, "size", size, 1)
@@ -77,7 +78,7 @@ def response_norm_gradient(dy: Any, x: Any, *, size: int = 5, alpha: float = 1e-
 
 
 def _over_space(where: str, x: Any, size: Any, alpha: Any, beta: Any, k: Any, divided: bool, mode: str,
-                tile: Tile | None) -> tuple:
+                tile: Tile | None) -> tuple[Any, int, float, float, float, bool]:
     """Bounds of the map and the kernel's settings."""
     checks.floats(where, "x", x, 4)
     checks.integer(where, "size", size, 1)

@@ -127,7 +127,7 @@ class Atlas:
                 "top": self.top, "the sizes of the images": self.image_shape,
                 "numbers of images": self.count}
 
-    def projections(self, layer: str, *, maps: Sequence[int] | None = None, rule: str = "deconvnet",
+    def projections(self, layer: str, *, maps: Any = None, rule: str = "deconvnet",
                     seed: str = "activation", network: Any = None, batch_size: int = 64
                     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Project a layer's entries, some maps at a time, from their patches alone.
@@ -135,7 +135,7 @@ class Atlas:
         Parameters
         ----------
         layer : one of the atlas's layers
-        maps : which of its maps; all of them
+        maps : which of its maps, a sequence of int; None: all of them
         rule, seed : see `Network.project`
         network : the network that was scanned, where the atlas was loaded from disk
         batch_size : entries at a time; the result does not depend on it
@@ -161,7 +161,7 @@ class Atlas:
             yield group, self._project(layer, group, rule, seed)
 
     def project(self, rule: str = "deconvnet", seed: str = "activation", *,
-                layers: Sequence[str] | None = None, maps: Sequence[int] | None = None, network: Any = None,
+                layers: Sequence[str] | None = None, maps: Any = None, network: Any = None,
                 batch_size: int = 64) -> dict[str, np.ndarray]:
         """Project entries of several layers; see `projections`, which needs less memory at a time.
 

@@ -91,8 +91,9 @@ def save(path: str | os.PathLike[str], kind: str, description: Mapping[str, Any]
             stored[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "sha256": _file_hash(file)}
         manifest = {"format": FORMAT, "version": VERSION, "kind": kind, "description": dict(description),
                     "arrays": stored}
+        manifest = json.loads(json.dumps(manifest, allow_nan=False))  # keys are text, tuples are lists
         manifest["checksum"] = _checksum(manifest)
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, allow_nan=False), "ascii")
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), "ascii")
 
 
 def load(path: str | os.PathLike[str], kind: str, *, verify: bool = True
@@ -121,7 +122,7 @@ def load(path: str | os.PathLike[str], kind: str, *, verify: bool = True
     arrays = {}
     for name, stored in manifest["arrays"].items():
         file = folder / f"{name}.npy"
-        if not _NAME.fullmatch(name) or not file.is_file():
+        if not file.is_file():
             raise ResultError(f"{folder}: the array {name!r} is missing")
         try:
             array = np.load(file, mmap_mode="r" if 0 not in stored["shape"] else None, allow_pickle=False)
@@ -153,4 +154,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise ResultError(f"{file}: is of version {manifest.get('version')!r}; allowed: {VERSION}")
     if manifest.get("checksum") != _checksum(manifest):
         raise ResultError(f"{file}: damaged (its checksum does not fit)")
+    arrays = manifest.get("arrays")
+    if not isinstance(manifest.get("description"), dict) or not isinstance(arrays, dict) or not all(
+            _NAME.fullmatch(name) and isinstance(stored, dict) and isinstance(stored.get("shape"), list)
+            and {"dtype", "sha256"} <= set(stored) for name, stored in arrays.items()):
+        raise ResultError(f"{file}: not the manifest of a zfcore result")
     return manifest

@@ -215,3 +215,6 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+atlas = scan  # zfcore.atlas(net, images), as users type it

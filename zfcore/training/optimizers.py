@@ -22,7 +22,7 @@ def _number(where: str, name: str, value: Any, low: float, high: float = float("
     allowed = f"a number from {low} to {high}" if high < float("inf") else f"a finite number >= {low}"
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         checks.fail(where, name, value, allowed, TypeError)
-    checks.require(bool(np.isfinite(value)) and low <= value <= high, where, name, value, allowed)
+    checks.require(bool(np.isfinite(value) and low <= value <= high), where, name, value, allowed)
 
 
 @dataclass

@@ -1,0 +1,329 @@
+"""The command line: what it writes, and one line with exit code 2 for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zfcore.cli import main
+from zfcore.layers import Convolution, Flatten, Linear, MaxPool, Softmax
+from zfcore.network import Network
+from zfcore.preprocessing import Preprocessing
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and a few pictures of odd kinds and names."""
+    import zfcore
+
+    folder = tmp_path_factory.mktemp("work")
+    net = Network("tiny", (20, 20, 1), scheme="he", class_names=["a", "<b>"],
+                  preprocessing=Preprocessing("L", mean=100.0, scale=1 / 64, size=24, crop=20))
+    net.add("conv1", Convolution(4, 3, padding=1, activation="relu"))
+    net.add("pool1", MaxPool(3, 2, ceil_mode=True))
+    net.add("conv2", Convolution(6, 3, padding=1, activation="relu"))
+    net.add("flatten", Flatten())
+    net.add("fc3", Linear(2))
+    net.add("prob", Softmax())
+    net.initialize(0)
+    zfcore.save(net, folder / "tiny.safetensors")
+    generator = np.random.default_rng(0)
+    (folder / "images" / "-sub").mkdir(parents=True)
+    kinds = [("L", (30, 40)), ("RGB", (25, 25)), ("RGBA", (24, 60)), ("CMYK", (33, 31)), ("P", (28, 28)),
+             ("L", (1, 1))]
+    for number, (mode, size) in enumerate(kinds):
+        pixels = generator.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+        suffix = "jpg" if mode == "CMYK" else "png"
+        Image.fromarray(pixels).convert(mode).save(folder / "images" / f"picture {number}.{suffix}")
+    Image.fromarray(pixels).save(folder / "images" / "-sub" / "<script>alert(1)<.png")
+    return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process; (exit code, stdout, stderr)."""
+
+    def command(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return command
+
+
+def one_line(result: tuple[int, str, str], *words: str) -> None:
+    """Exit code 2, nothing on stdout, one line on stderr that holds the words."""
+    code, out, err = result
+    assert code == 2, (out, err)
+    assert out == ""
+    assert err.startswith("zfcore: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err, err
+
+
+# What goes right
+
+
+def test_help_teaches(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("demo", "info", "atlas", "project", "merge"):
+        assert command in out
+        code, text, _ = run(command, "--help")
+        assert code == 0 and f"zfcore {command}" in text.split("Options")[0].split("Usage")[-1]
+    assert run("--version")[1].startswith("zfcore ")
+
+
+def test_info(run: Run, work: Path) -> None:
+    code, out, err = run("info", work / "tiny.safetensors")
+    assert code == 0 and "conv2" in out and "20x20" in out and err == ""
+    summary = json.loads(run("info", work / "tiny.safetensors", "--json")[1])
+    rows = {row["name"]: row for row in summary["layers"]}
+    assert rows["conv2"]["receptive_field"]["size"] == [9, 9] and rows["conv1"]["parameters"] == 40
+    assert summary["class_names"] == ["a", "<b>"] and summary["parameters"] == sum(
+        row["parameters"] for row in rows.values())
+
+
+def test_info_of_a_built_in_architecture(run: Run) -> None:
+    rows = {row["name"]: row for row in json.loads(run("info", "zfnet", "--json")[1])["layers"]}
+    assert [rows[name]["receptive_field"]["size"][0] for name in ("conv2", "conv3", "conv4", "conv5")] == [
+        27, 75, 107, 139]
+
+
+def test_info_of_the_system(run: Run) -> None:
+    code, out, _ = run("info", "--system")
+    assert code == 0 and "no CUDA kernels" in out
+    summary = json.loads(run("info", "--system", "--json")[1])
+    assert summary["backends"]["numba"] == "available" and summary["threads"] >= 1
+
+
+def test_atlas(run: Run, work: Path, tmp_path: Path) -> None:
+    out = tmp_path / "atlas"
+    code, text, err = run("atlas", work / "tiny.safetensors", work / "images", "--layers", "conv1,conv2",
+                          "--top", 3, "--out", out)
+    assert code == 0, err
+    assert f"open {out / 'index.html'}" in text.splitlines()[-1]
+    assert "images" in err  # the forecast
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["images"] == 7 and set(summary["layers"]) == {"conv1", "conv2"}
+    page = (out / "index.html").read_text()
+    assert "<script>alert" not in page and "conv2" in page
+    assert list(out.rglob("*.png"))
+
+    import zfcore
+    from zfcore.study.atlas import Atlas
+
+    net = zfcore.load(work / "tiny.safetensors")
+    atlas = Atlas.load(out / "atlas", net)
+    assert atlas["conv2"].values.shape == (6, 3)
+
+
+def test_json_is_alone_on_stdout(run: Run, work: Path, tmp_path: Path) -> None:
+    code, text, _ = run("atlas", work / "tiny.safetensors", work / "images", "--layers", "conv1", "--out",
+                        tmp_path / "a", "--json")
+    assert code == 0 and json.loads(text)["layers"]["conv1"]["maps"] == 4
+
+
+def test_shards_merge_to_one_pass(run: Run, work: Path, tmp_path: Path) -> None:
+    from zfcore.study.atlas import Atlas
+
+    model, images = work / "tiny.safetensors", work / "images"
+    common = ("--layers", "conv2", "--top", 2)
+    assert run("atlas", model, images, *common, "--out", tmp_path / "whole", "--batch-size", 3)[0] == 0
+    for number in (2, 1):
+        part = ("--shard", f"{number}/2", "--out", tmp_path / f"{number}")
+        assert run("atlas", model, images, *common, *part)[0] == 0
+    code, text, err = run("merge", tmp_path / "2", tmp_path / "1", "--model", model, "--out",
+                          tmp_path / "merged")
+    assert code == 0, err
+    assert "index.html" in text.splitlines()[-1]
+    whole, merged = (Atlas.load(tmp_path / name / "atlas")["conv2"] for name in ("whole", "merged"))
+    for name, array in whole.arrays().items():
+        assert np.asarray(array).tobytes() == np.asarray(merged.arrays()[name]).tobytes(), name
+    code, text, _ = run("merge", tmp_path / "1", tmp_path / "2", "--out", tmp_path / "arrays")
+    assert code == 0 and not (tmp_path / "arrays" / "index.html").exists() and "--model" in text
+    one_line(run("merge", tmp_path / "1", tmp_path / "1", "--out", tmp_path / "twice"), "two of the atlases")
+
+
+def test_a_bad_picture_fails_or_is_recorded(run: Run, work: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.png", "c.png"):
+        Image.new("L", (30, 30), 90).save(folder / name)
+    (folder / "b.png").write_bytes(b"not a picture")
+    command = ("atlas", work / "tiny.safetensors", folder, "--layers", "conv1", "--out", tmp_path / "out")
+    code, out, err = run(*command)
+    assert code == 2 and out == "" and "b.png" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    assert run(*command, "--on-bad-image", "skip")[0] == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["skipped"] == 1
+
+
+def test_project(run: Run, work: Path, tmp_path: Path) -> None:
+    out = tmp_path / "p"
+    picture = work / "images" / "picture 1.png"
+    code, text, err = run("project", work / "tiny.safetensors", picture, "--unit", "conv2:1", "--unit",
+                          "conv1:0@3,4", "--rule", "gradient", "--start", "one", "--out", out)
+    assert code == 0, err
+    assert text.splitlines()[-1] == f"open {out / 'projections.png'}"
+    summary = json.loads((out / "summary.json").read_text())
+    assert [row["unit"].split("@")[0] for row in summary["units"]] == ["conv2:1", "conv1:0"]
+    for row in summary["units"]:
+        pixels = np.load(out / row["projection"], allow_pickle=False)
+        assert pixels.dtype == np.float32 and pixels.ndim == 3 and (out / row["picture"]).exists()
+    assert np.load(out / summary["units"][1]["projection"]).shape == (3, 3, 1)
+
+
+def test_random_weights_are_said_loudly(run: Run, work: Path, tmp_path: Path) -> None:
+    code, _, err = run("project", "mnist", work / "images" / "picture 0.png", "--unit", "conv1:0", "--rule",
+                       "gradient", "--out", tmp_path / "r")
+    assert code == 0 and "RANDOM" in err
+
+
+def test_force_replaces_only_what_zfcore_made(run: Run, work: Path, tmp_path: Path) -> None:
+    command = ("atlas", work / "tiny.safetensors", work / "images", "--layers", "conv1", "--top", 1, "--out")
+    out = tmp_path / "o"
+    assert run(*command, out)[0] == 0
+    one_line(run(*command, out), "exists", "--force")
+    assert run(*command, out, "--force")[0] == 0
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years")
+    one_line(run(*command, mine, "--force"), "did not make")
+    assert (mine / "thesis.tex").read_text() == "years"
+    one_line(run(*command, work / "tiny.safetensors", "--force"), "not a folder")
+    one_line(run(*command, tmp_path / "no" / "such"), "parent folder")
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["atlas", "missing.safetensors", "IMAGES", "--out", "OUT"], ["missing.safetensors"]),
+    (["atlas", "resnet", "IMAGES", "--out", "OUT"], ["resnet", "zfnet"]),
+    (["atlas", "MODEL", "missing", "--out", "OUT"], ["missing"]),
+    (["atlas", "MODEL", "IMAGES", "--layers", "conv9", "--out", "OUT"], ["conv9", "conv1", "conv2"]),
+    (["atlas", "MODEL", "IMAGES", "--layers", "", "--out", "OUT"], ["--layers"]),
+    (["atlas", "MODEL", "IMAGES", "--layers", "conv1,,conv2", "--out", "OUT"], ["--layers"]),
+    (["atlas", "MODEL", "IMAGES", "--top", "0", "--out", "OUT"], ["top"]),
+    (["atlas", "MODEL", "IMAGES", "--top", "nine", "--out", "OUT"], ["nine"]),
+    (["atlas", "MODEL", "IMAGES", "--batch-size", "0", "--out", "OUT"], ["--batch-size"]),
+    (["atlas", "MODEL", "IMAGES", "--batch-size", "-1", "--out", "OUT"], ["-1"]),
+    (["atlas", "MODEL", "IMAGES", "--memory-limit", "lots", "--out", "OUT"], ["lots", "2GB"]),
+    (["atlas", "MODEL", "IMAGES", "--memory-limit", "0", "--out", "OUT"], ["--memory-limit"]),
+    (["atlas", "MODEL", "IMAGES", "--shard", "3/2", "--out", "OUT"], ["3/2"]),
+    (["atlas", "MODEL", "IMAGES", "--shard", "0/2", "--out", "OUT"], ["0/2"]),
+    (["atlas", "MODEL", "IMAGES", "--shard", "half", "--out", "OUT"], ["half"]),
+    (["atlas", "MODEL", "IMAGES", "--on-bad-image", "cry", "--out", "OUT"], ["cry", "skip"]),
+    (["atlas", "MODEL", "IMAGES", "--device", "cuda", "--out", "OUT"], ["cuda", "cpu"]),
+    (["atlas", "MODEL", "IMAGES", "--device", "tpu", "--out", "OUT"], ["tpu"]),
+    (["atlas", "MODEL", "IMAGES", "--seed", "-3", "--out", "OUT"], ["-3"]),
+    (["atlas", "MODEL", "IMAGES"], ["--out"]),
+    (["atlas", "MODEL"], ["IMAGES"]),
+    (["atlas", "MODEL", "EMPTY", "--out", "OUT"], ["no file in it"]),
+    (["atlas", "GARBAGE", "IMAGES", "--out", "OUT"], ["garbage.safetensors"]),
+    (["atlas", "zfnet", "IMAGES", "--shard", "x", "--out", "OUT"], ["x"]),
+    (["project", "MODEL", "PICTURE", "--unit", "conv9:1", "--out", "OUT"], ["conv9"]),
+    (["project", "MODEL", "PICTURE", "--unit", "conv1:4", "--out", "OUT"], ["0 to 3"]),
+    (["project", "MODEL", "PICTURE", "--unit", "conv1:0@20,0", "--out", "OUT"], ["row"]),
+    (["project", "MODEL", "PICTURE", "--unit", "conv1", "--out", "OUT"], ["map"]),
+    (["project", "MODEL", "PICTURE", "--unit", "conv1:x", "--out", "OUT"], ["conv1:x", "conv5:42@6,7"]),
+    (["project", "MODEL", "PICTURE", "--unit", "", "--out", "OUT"], ["unit"]),
+    (["project", "MODEL", "PICTURE", "--out", "OUT"], ["--unit"]),
+    (["project", "MODEL", "PICTURE", "--unit", "conv1:0", "--rule", "magic", "--out", "OUT"],
+     ["magic", "guided"]),
+    (["project", "MODEL", "PICTURE", "--unit", "conv1:0", "--start", "two", "--out", "OUT"],
+     ["two", "activation"]),
+    (["project", "MODEL", "GARBAGE", "--unit", "conv1:0", "--out", "OUT"], ["garbage"]),
+    (["project", "MODEL", "missing.png", "--unit", "conv1:0", "--out", "OUT"], ["missing.png"]),
+    (["project", "MODEL", "IMAGES", "--unit", "conv1:0", "--out", "OUT"], ["one picture"]),
+    (["info", "missing.safetensors"], ["missing.safetensors"]),
+    (["info"], ["MODEL", "zfnet"]),
+    (["info", "GARBAGE"], ["garbage.safetensors"]),
+    (["info", "IMAGES"], ["images"]),
+    (["merge", "missing", "--out", "OUT"], ["missing"]),
+    (["merge", "IMAGES", "--out", "OUT"], ["images"]),
+    (["merge", "--out", "OUT"], ["ATLAS"]),
+    (["demo", "--out", "OUT", "--epochs", "0"], ["--epochs"]),
+    (["demo", "--out", "OUT", "--epochs", "many"], ["many"]),
+    (["demo", "--out", "FILE"], ["not a folder"]),
+    (["demo", "--out", "OUT", "--device", "cuda"], ["cuda"]),
+    (["fly"], ["fly"]),
+    (["atlas", "--fly"], ["--fly"]),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_a_mistake_is_one_line(run: Run, work: Path, tmp_path: Path, words: list[str], said: list[str]
+                               ) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "garbage.safetensors").write_bytes(b"\xff" * 64)
+    places = {"MODEL": work / "tiny.safetensors", "IMAGES": work / "images", "OUT": tmp_path / "out",
+              "PICTURE": work / "images" / "picture 0.png", "EMPTY": tmp_path / "empty",
+              "FILE": tmp_path / "file", "GARBAGE": tmp_path / "garbage.safetensors"}
+    one_line(run(*(places.get(word, word) for word in words)), *said)
+    assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "garbage.safetensors"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_place_is_one_line(run: Run, work: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    one_line(run("atlas", work / "tiny.safetensors", work / "images", "--out", tmp_path / "out"), "out")
+
+
+def test_a_pickle_is_refused(run: Run, tmp_path: Path) -> None:
+    for name in ("model.pt", "model.safetensors"):
+        (tmp_path / name).write_bytes(b"\x80\x04\x95\x0a\x00\x00\x00\x00\x00\x00\x00]\x94.")
+        one_line(run("info", tmp_path / name), name)
+
+
+def test_names_with_line_breaks_stay_on_one_line(run: Run) -> None:
+    one_line(run("info", "no\nsuch\x1b[31mmodel\r.safetensors"), "no such")
+
+
+def test_a_names_bytes_that_are_no_text(work: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff\xfe.safetensors"
+    result = subprocess.run([sys.executable.encode(), b"-m", b"zfcore", b"info", name], capture_output=True)
+    assert result.returncode == 2 and result.stderr.count(b"\n") == 1 and b"Traceback" not in result.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_traceback(work: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "zfcore", "info", "zfnet"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    process.wait()
+    process.stderr.close()
+
+
+def test_control_c(work: Path, tmp_path: Path) -> None:
+    """SIGINT: exit code 130, one line, and nothing half written."""
+    process = subprocess.Popen([sys.executable, "-m", "zfcore", "demo", "--out", str(tmp_path / "demo"),
+                                "--epochs", "500"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    os.set_blocking(process.stderr.fileno(), False)
+    seen = b""
+    for _ in range(600):
+        seen += process.stderr.read() or b""
+        if b"training" in seen:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    os.set_blocking(process.stderr.fileno(), True)
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 130, seen + rest
+    assert b"interrupted" in rest and b"Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,139 @@
+"""`zfcore atlas` and `zfcore merge`: each map's strongest activations over a set of images."""
+
+from __future__ import annotations
+
+import json as jsons
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import (
+    BatchSize,
+    Device,
+    Force,
+    Json,
+    Model,
+    Out,
+    Rule,
+    Seed,
+    byte_count,
+    duration,
+    guard_output,
+    integer,
+    load_model,
+    names,
+    refuse_device,
+    shard,
+    tell,
+)
+
+if TYPE_CHECKING:
+    from ..study.atlas import Atlas
+
+MEMORY = "For the patches that are kept; more goes to a temporary file beside --out."
+
+
+def atlas(
+    model: Model,
+    images: Annotated[str, typer.Argument(metavar="IMAGES", show_default=False,
+                                          help="A folder, a picture, or a packed .npz (set.npz:train).")],
+    out: Out,
+    layers: Annotated[str | None, typer.Option("--layers", metavar="NAMES", show_default=False,
+                                               help="As in conv3,conv5; default: convolutions.")] = None,
+    top: Annotated[str, typer.Option("--top", metavar="N", help="Activations a map, one an image.")] = "9",
+    rule: Rule = "deconvnet",
+    batch_size: BatchSize = "32",
+    memory_limit: Annotated[str, typer.Option("--memory-limit", metavar="SIZE", help=MEMORY)] = "2GB",
+    part: Annotated[str | None, typer.Option("--shard", metavar="I/N", show_default=False,
+                                             help="Scan part I of N; `zfcore merge` joins them.")] = None,
+    on_bad_image: Annotated[str, typer.Option("--on-bad-image", metavar="fail|skip",
+                                              help="Stop, or leave it out and record it.")] = "fail",
+    device: Device = "cpu",
+    seed: Seed = "0",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Find what every feature map responds to most.
+
+    \b
+    zfcore atlas model.safetensors photos --layers conv3,conv5 --out atlas
+    zfcore atlas model.safetensors photos --shard 1/2 --out part1     (and 2/2 elsewhere)
+
+    One pass over the images finds each map's strongest activations, one an image, and each is
+    projected to pixels through its own pooling switches. Writes index.html, PNG grids like those of
+    Zeiler & Fergus, the arrays, and summary.json. Says what memory and about what time it will take.
+    """
+    refuse_device(device)
+    guard_output(out, force)
+    entries, batch = integer("--top", top, 1), integer("--batch-size", batch_size, 1)
+    number = integer("--seed", seed, 0)
+    limit, piece = byte_count("--memory-limit", memory_limit), shard(part)
+    chosen = None if layers is None else names("--layers", layers)
+    from .. import rules
+    from ..data import open_images
+    from ..study.scan import scan
+
+    rules.get(rule)
+    source = open_images(images, on_bad=on_bad_image)
+    net = load_model(model, number)
+    begun = time.perf_counter()
+    found = scan(net, source, chosen, entries, batch_size=batch, memory_limit=limit, shard=piece,
+                 scratch=out.absolute().parent)
+    extra = {"model": model, "seconds": {"scan": round(time.perf_counter() - begun, 2)}}
+    finish(found, out, force, json, extra, rule=rule)
+
+
+def merge(
+    atlases: Annotated[list[Path], typer.Argument(metavar="ATLAS...", show_default=False,
+                                                  help="Folders that `zfcore atlas --shard` wrote.")],
+    out: Out,
+    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", show_default=False,
+                                              help="The model that was scanned, for the pictures.")] = None,
+    rule: Rule = "deconvnet",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Join atlases of parts into the atlas of the whole.
+
+    \b
+    zfcore merge part1 part2 --model model.safetensors --out atlas
+
+    The result equals that of a single pass. Without --model only the arrays are written.
+    """
+    guard_output(out, force)
+    from .. import rules
+    from ..study.atlas import Atlas
+
+    rules.get(rule)
+    net = None if model is None else load_model(model)
+    parts = [Atlas.load(folder / "atlas" if (folder / "atlas").is_dir() else folder) for folder in atlases]
+    found = parts[0].merge(*parts[1:])
+    if net is not None:
+        found.with_network(net)
+    extra = {"model": model, "merged": [str(folder) for folder in atlases]}
+    finish(found, out, force, json, extra, rule=rule)
+
+
+def finish(found: Atlas, out: Path, force: bool, json: bool, extra: dict[str, Any], rule: str) -> None:
+    """Write an atlas's arrays, and with its network the report; tell the user."""
+    from .. import report
+    from ..files import atomic_folder
+
+    summary = {**found.summary, **extra}
+    with atomic_folder(out, force) as folder:
+        if found.network is None:
+            found.save(folder / "atlas")
+        else:
+            begun = time.perf_counter()
+            report.write(folder, found, rule=rule)
+            summary.setdefault("seconds", {})["report"] = round(time.perf_counter() - begun, 2)
+        (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
+    took = duration(sum(summary.get("seconds", {}).values()))
+    counts = ", ".join(f"{name}: {row['maps']} maps, {row['dead']} dead"
+                       for name, row in summary["layers"].items())
+    last = (f"arrays are in {out / 'atlas'}; give --model for pictures" if found.network is None
+            else f"open {out / 'index.html'}")
+    head = f"{summary['scanned']} images, {summary['skipped']} skipped, {took}"
+    tell(summary, json, f"{head}\n{counts}\n{last}")

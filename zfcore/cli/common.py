@@ -1,0 +1,139 @@
+"""What the commands share: how options are read, models are found, outputs are guarded."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+OURS = ("summary.json", "manifest.json")  # every folder that zfcore fills holds one of these
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", show_default=False,
+                                      help="A .safetensors file saved by zfcore, or a built-in name.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", show_default=False, help="Folder for the result.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run left in --out.")]
+Device = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where to compute.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary, and nothing else, on stdout.")]
+Rule = Annotated[str, typer.Option("--rule", metavar="deconvnet|gradient|guided",
+                                   help="How ReLUs treat the signal on its way down.")]
+# Numbers come as text: what the command line's own parser says about a bad one does not name it.
+Seed = Annotated[str, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
+BatchSize = Annotated[str, typer.Option("--batch-size", metavar="N",
+                                        help="Images at a time; results do not depend on it.")]
+
+
+def one_line(message: str) -> str:
+    """The message without line breaks and control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in message).split())
+
+
+def note(message: str) -> None:
+    """Tell the user something on stderr, where --json does not disturb."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def refuse_device(device: str) -> None:
+    """Only the CPU exists so far; say so instead of running somewhere else."""
+    if device == "cuda":
+        raise ValueError("--device is 'cuda'; allowed: 'cpu' (zfcore has no CUDA kernels yet)")
+    if device != "cpu":
+        raise ValueError(f"--device is {device!r}; allowed: 'cpu'")
+
+
+def names(option: str, text: str) -> list[str]:
+    """Split "conv3,conv5"; empty parts are refused."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise ValueError(f"{option} is {text!r}; allowed: names with commas between them, as in conv3,conv5")
+    return parts
+
+
+def integer(option: str, text: str, minimum: int) -> int:
+    """Read a whole number that is at least `minimum`."""
+    if not re.fullmatch(r"[+-]?\d{1,18}", text) or int(text) < minimum:
+        raise ValueError(f"{option} is {text!r}; allowed: an integer >= {minimum}")
+    return int(text)
+
+
+def byte_count(option: str, text: str) -> int:
+    """Read "2GB", "512 MiB" or a plain number of bytes."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if not found or found[2].upper() not in UNITS or float(found[1]) <= 0:
+        raise ValueError(f"{option} is {text!r}; allowed: a size such as 500MB, 2GB or 2GiB")
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def shard(text: str | None) -> tuple[int, int]:
+    """Read "2/8" as (index from 0, count)."""
+    if text is None:
+        return 0, 1
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(f"--shard is {text!r}; allowed: i/n with i from 1 to n, as in 2/8")
+    return int(found[1]) - 1, int(found[2])
+
+
+def size(count: float) -> str:
+    """A number of bytes for people."""
+    for name in ("B", "kB", "MB", "GB"):
+        if count < 1000 or name == "GB":
+            return f"{count:.0f} {name}" if name == "B" else f"{count:.1f} {name}"
+        count /= 1000
+    raise AssertionError
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def guard_output(out: Path, force: bool) -> None:
+    """Refuse an output folder before any work: existing without --force, or not made by zfcore."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ValueError(f"--out is {str(out)!r}, which is not a folder; choose another name")
+    if out.exists():
+        if not force:
+            raise ValueError(f"--out is {str(out)!r}, which exists already; --force replaces it")
+        if any(out.iterdir()) and not any((out / name).is_file() for name in OURS):
+            raise ValueError(f"--out is {str(out)!r}, which zfcore did not make; --force will not replace it")
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
+
+
+def load_model(model: str, seed: int = 0, quiet: bool = False) -> Network:
+    """A network from a file, or a built-in one with random weights, which is said loudly.
+
+    `quiet` asks for the architecture alone: nothing is initialised, nothing needs saying.
+    """
+    if model.endswith(".safetensors") or Path(model).exists():
+        from ..formats import safetensors
+
+        return safetensors.load(model)
+    from .. import models
+
+    if model not in models.MODELS:
+        raise ValueError(f"MODEL is {model!r}: no such file, and no built-in name; "
+                         f"built in: {', '.join(sorted(models.MODELS))}")
+    net = models.build(model)
+    if quiet:
+        return net
+    net.initialize(seed)
+    note(f"zfcore: WARNING: {model} has RANDOM weights (seed {seed}); what it shows was not learned")
+    return net
+
+
+def tell(summary: Mapping[str, Any], as_json: bool, text: str) -> None:
+    """The result on stdout: JSON alone, or words."""
+    print(json.dumps(summary, indent=2, ensure_ascii=True) if as_json else text)

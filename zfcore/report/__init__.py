@@ -1,0 +1,7 @@
+"""Pages that open in any browser without a network, made of pictures and results."""
+
+from __future__ import annotations
+
+from .page import write
+
+__all__ = ["write"]

@@ -1,0 +1,283 @@
+"""The page of an atlas: `index.html`, its pictures, and the arrays beside them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__, checks
+from ..data.decode import printable
+from ..kernels.threads import get_num_threads
+from ..pictures import atlas_picture, card_pictures, encode_small, filter_picture, png
+from ..study import results
+from ..study.atlas import Atlas
+from ..study.top import LayerTop
+from .sanity import sanity_pictures
+
+PROJECTION_LIMIT = 512 * 2**20  # bytes of projections that are kept as arrays beside the page
+PNG_LIMIT = 12_000  # bytes; a card's larger pictures become JPEG
+LINE = 34  # shade of the hairlines between tiles, for light pages and dark ones
+
+RULES = {
+    "deconvnet": (" by a deconvnet: unpooling through the recorded switches, rectifying, and the transposed filters",
+                  "Apart from normalisation, a deconvnet differs from the plain gradient only in what it does at "
+                  "the ReLUs (Mahendran and Vedaldi, 2016)."),
+    "gradient": (" as the gradient of the activation", "A gradient shows what a small change of each pixel would do."),
+    "guided": (" by guided backpropagation: the gradient, rectified at every ReLU",
+               "Guided backpropagation sharpens edges of the image whether or not the network uses them."),
+}
+
+
+def write(folder: str | os.PathLike[str], atlas: Atlas, *, rule: str = "deconvnet", network: Any = None,
+          title: str | None = None, accuracy: float | None = None, facts: Mapping[str, Any] | None = None,
+          sanity: bool = True, save_arrays: bool = True, projection_limit: int = PROJECTION_LIMIT,
+          progress: bool = False, force: bool = False) -> Path:
+    """Write an atlas's page, its pictures and its arrays into a folder.
+
+    Parameters
+    ----------
+    folder : where; made if it does not exist
+    atlas : with its network, or give that
+    rule : "deconvnet", "gradient" or "guided"
+    network : the network that was scanned, where the atlas was loaded from disk
+    title : of the page
+    accuracy : of the network on the images, 0..1, if it is known
+    facts : further names and values for the page's head
+    sanity : add a sanity check to every layer
+    save_arrays : keep the atlas in `atlas/` and the projections in `projections/`
+    projection_limit : projections of more bytes are not kept as arrays (`Atlas.project` makes them)
+    progress : show a bar on stderr
+    force : write over an earlier page
+
+    Returns
+    -------
+    Path of index.html
+    """
+    root = Path(folder)
+    if (root / "index.html").exists() and not force:
+        raise FileExistsError(f"{root / 'index.html'} exists already; force=True (--force) replaces it")
+    checks.one_of("report", "rule", rule, RULES)
+    if network is not None:
+        atlas.with_network(network)
+    if atlas.network is None:
+        checks.fail("report", "network", None, "the network that was scanned")
+    (root / "pictures").mkdir(parents=True, exist_ok=True)
+    page = _Page(root, atlas, rule, sanity, save_arrays, projection_limit)
+    arrays = page.layers(progress)
+    if save_arrays:
+        atlas.save(root / "atlas", force=force)
+    names = {"title": title or f"What {printable(atlas.network_name) or 'the network'} responds to",
+             "facts": page.facts(accuracy, facts or {}), "arrays": arrays}
+    (root / "index.html").write_text(_environment().get_template("atlas.html").render(
+        **names, **page.values()), encoding="utf-8")
+    return root / "index.html"
+
+
+def _environment() -> Any:
+    import jinja2
+
+    return jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True,
+                              undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def number_text(value: float) -> str:
+    """About three significant digits, for people."""
+    size = abs(value)
+    digits = ",.0f" if size >= 1000 else ".1f" if size >= 100 else ".2f" if size >= 1 else ".3g"
+    return format(value, digits)
+
+
+class _Page:
+    """What the template needs, layer by layer; pictures are written on the way."""
+
+    def __init__(self, root: Path, atlas: Atlas, rule: str, sanity: bool, save_arrays: bool, limit: int) -> None:
+        self.root, self.atlas, self.rule, self.sanity = root, atlas, rule, sanity
+        self.channels = atlas.preprocessing.channels
+        needed = sum(4 * part.patches.size for part in atlas.layers.values())
+        self.keep, self.save_arrays = save_arrays and needed <= limit, save_arrays
+        self.shown: list[dict[str, Any]] = []
+        self.rows = {row.name: row for row in atlas.network.layers()}
+
+    def layers(self, progress: bool) -> str:
+        """Project, draw and describe all layers; returns what was kept as arrays."""
+        from tqdm import tqdm
+
+        kept: dict[str, np.ndarray] = {}
+        total = sum(part.maps for part in self.atlas.layers.values())
+        with tqdm(total=total, desc="report", unit="map", disable=not progress) as bar, \
+                ThreadPoolExecutor(get_num_threads(), thread_name_prefix="zfcore-report") as pool:
+            for number, (name, part) in enumerate(self.atlas.layers.items()):
+                pixels = np.zeros(part.patches.shape, np.float32) if self.keep else None
+                self.shown.append(self._layer(number, name, part, pixels, pool, bar))
+                if pixels is not None:
+                    kept[f"layer{number}"] = pixels
+        if not self.save_arrays:
+            return "none were kept."
+        if not self.keep:
+            return "folder atlas (Atlas.load); projections were not kept, Atlas.project makes them."
+        description = {"layers": list(self.atlas.layers), "rule": self.rule, "channels": self.channels,
+                       "hashes": self.atlas.hashes}
+        results.save(self.root / "projections", "projections", description, kept, force=True)
+        return "folders atlas and projections (Atlas.load, numpy.load)."
+
+    def _layer(self, number: int, name: str, part: LayerTop, pixels: np.ndarray | None,
+               pool: ThreadPoolExecutor, bar: Any) -> dict[str, Any]:
+        folder = f"pictures/{number}-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"
+        (self.root / folder).mkdir(exist_ok=True)
+        alive = np.flatnonzero(part.filled[:, 0] & ~part.dead)
+        color = 3 if part.patches.shape[4] == 3 else 1
+        cards, sheet = [], _SheetChoice(alive, color)
+        for maps, projected in self.atlas.projections(name, maps=alive, rule=self.rule):
+            if pixels is not None:
+                pixels[maps] = projected
+
+            def draw(line: int, maps: np.ndarray = maps, projected: np.ndarray = projected) -> Any:
+                index = int(maps[line])
+                return self._card(folder, name, part, index, projected[line])
+
+            for line, (card, pictures) in enumerate(pool.map(draw, range(len(maps)))):
+                cards.append(card)
+                sheet.offer(int(maps[line]), pictures, card)
+            bar.update(len(maps))
+        bar.update(part.maps - len(alive))
+        return {"name": name, "text": self._text(name, part), "cards": cards,
+                "dead": [(f"{name}:{index}", int(index)) for index in np.flatnonzero(part.dead)],
+                "sheet": sheet.write(self.root, folder, name),
+                "sanity": self._sanity(folder, name, part, alive)}
+
+    def _card(self, folder: str, name: str, part: LayerTop, index: int, projected: np.ndarray) -> Any:
+        """A card's pictures, written, and its text."""
+        left, right, scale = card_pictures(
+            projected, part.patches[index], part.origins[index], self.atlas.image_shape, self.channels,
+            filled=part.filled[index], background=LINE)
+        entries, labels = [], []
+        for rank in np.flatnonzero(part.filled[index]):
+            image = int(part.images[index, rank])
+            label = self._label(image)
+            labels.append(label)
+            entries.append({"value": number_text(float(part.values[index, rank])), "label": label or "",
+                            "place": f"{part.rows[index, rank]},{part.columns[index, rank]}",
+                            "image": printable(self.atlas.names.get(image, str(image)))})
+        card = {"unit": f"{name}:{index}", "strongest": number_text(float(part.values[index, 0])),
+                "projections": self._picture(f"{folder}/{index}-projections", left),
+                "patches": self._picture(f"{folder}/{index}-patches", right), "scale": number_text(scale),
+                "entries": entries, "classes": _histogram(labels)}
+        return card, (left, right)
+
+    def _label(self, image: int) -> str | None:
+        label = self.atlas.labels.get(image, -1)
+        if label < 0:
+            return None
+        names = self.atlas.class_names
+        return printable(names[label]) if names and label < len(names) else f"class {label}"
+
+    def _picture(self, stem: str, pixels: np.ndarray) -> dict[str, Any]:
+        content, suffix = encode_small(pixels, PNG_LIMIT)
+        (self.root / (stem + suffix)).write_bytes(content)
+        return {"path": stem + suffix, "width": pixels.shape[1], "height": pixels.shape[0]}
+
+    def _text(self, name: str, part: LayerTop) -> str:
+        shape, row = self.atlas.network.tensor_shape(name), self.rows.get(name.removesuffix(".pre"))
+        size = f" of {shape[0]} x {shape[1]}" if len(shape) == 3 else ""
+        field = row.receptive_field if row else None
+        sees = "each unit sees the whole image" if field is None else (
+            f"each unit sees {field.size[0]} x {field.size[1]} pixels, neighbours are {field.stride[0]} apart")
+        return f"{part.maps} feature maps{size}; {sees}."
+
+    def _sanity(self, folder: str, name: str, part: LayerTop, alive: np.ndarray) -> list[dict[str, Any]]:
+        if not self.sanity or not len(alive):
+            return []
+        found = []
+        for number, (pixels, text) in enumerate(sanity_pictures(self.atlas, name, alive, self.rule, LINE)):
+            found.append({**self._picture(f"{folder}/sanity-{number}", pixels), "text": text})
+        return found
+
+    def _filters(self) -> dict[str, Any] | None:
+        """The filters that look at pixels, if there are any and they can be shown."""
+        for row in self.rows.values():
+            if row.type == "Convolution" and row.inputs == ("input",):
+                weight = np.asarray(self.atlas.network.parameters()[f"{row.name}.weight"])
+                if weight.shape[3] not in (1, 3):
+                    return None
+                pixels = filter_picture(weight, self.channels, background=LINE)
+                png(self.root / "pictures" / "filters.png", pixels)
+                text = (f"{row.name}: {weight.shape[0]} filters of {weight.shape[1]} x {weight.shape[2]}. Gray is "
+                        f"zero, black and white are -{number_text(float(np.abs(weight).max()))} and "
+                        f"+{number_text(float(np.abs(weight).max()))}, one scale for all.")
+                return {"name": row.name, "count": weight.shape[0], "path": "pictures/filters.png", "text": text,
+                        "width": pixels.shape[1], "height": pixels.shape[0]}
+        return None
+
+    def facts(self, accuracy: float | None, more: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The page's head in numbers."""
+        atlas = self.atlas
+        found = [("images", f"{atlas.scanned - len(atlas.skipped):,}")]
+        if atlas.class_names:
+            found.append(("classes", f"{len(atlas.class_names):,}"))
+        found += [("layers", f"{len(atlas.layers)}"),
+                  ("feature maps", f"{sum(part.maps for part in atlas.layers.values()):,}"),
+                  ("dead", f"{sum(int(part.dead.sum()) for part in atlas.layers.values()):,}"),
+                  ("parameters", f"{atlas.network.parameter_count:,}")]
+        if accuracy is not None:
+            found.insert(0, ("accuracy", f"{100 * accuracy:.2f} %"))
+        return found + [(str(name), str(value)) for name, value in more.items()]
+
+    def values(self) -> dict[str, Any]:
+        """Everything else that the template names."""
+        atlas = self.atlas
+        first = next((card["unit"] for layer in self.shown for card in layer["cards"]), "conv1:0")
+        text, caveat = RULES[self.rule]
+        parts = ", ".join(f"{begin}..{end - 1}" for begin, end in atlas.covered)
+        provenance = [("network, SHA-256", atlas.hashes["network"]), ("data set, SHA-256", atlas.hashes["images"]),
+                      ("decoded pixels", atlas.hashes["pixels"]),
+                      ("images scanned", f"{parts or 'none'} of {atlas.count}"), ("rule", self.rule),
+                      ("preprocessing", repr(atlas.preprocessing))]
+        return {"top": atlas.top, "layers": self.shown, "filters": self._filters(), "example": first,
+                "rule": {"text": text, "caveat": caveat}, "labelled": bool(atlas.labels), "version": __version__,
+                "skipped": [printable(reason) for reason in atlas.skipped.values()],
+                "provenance": provenance + list(atlas.versions.items())}
+
+
+class _SheetChoice:
+    """The maps of a layer that go on its one sheet: as many as fit, evenly spread."""
+
+    def __init__(self, alive: np.ndarray, color: int) -> None:
+        self.alive, self.color = alive, color
+        self.wanted: set[int] | None = None
+        self.cards: list[Any] = []
+        self.texts: list[tuple[str, str]] = []
+
+    def offer(self, index: int, pictures: tuple[np.ndarray, np.ndarray], card: Mapping[str, Any]) -> None:
+        """Take the map's card if it was chosen; the first card's size decides how many fit."""
+        if self.wanted is None:
+            height, width = pictures[0].shape[:2]
+            fit = int(np.clip((9e6 / self.color) / (2.2 * width * 1.2 * height), 4, 64))
+            spread = np.linspace(0, len(self.alive) - 1, min(fit, len(self.alive))).round().astype(int)
+            self.wanted = set(self.alive[spread].tolist())
+        if index in self.wanted:
+            self.cards.append(pictures)
+            self.texts.append((card["unit"], f"max {card['strongest']}"))
+
+    def write(self, root: Path, folder: str, name: str) -> str | None:
+        """Write the sheet; its path, or None where there is nothing to show."""
+        if not self.cards:
+            return None
+        labels, notes = zip(*self.texts, strict=True)
+        path = f"{folder}.png"
+        png(root / path, atlas_picture(self.cards, labels, notes, title=name))
+        return path
+
+
+def _histogram(labels: list[str | None], most: int = 4) -> list[tuple[str, int]]:
+    """The commonest classes among a card's images; nothing where no class comes twice."""
+    counts = Counter(label for label in labels if label is not None)
+    if not counts or max(counts.values()) == 1:
+        return []
+    return counts.most_common(most)
