@@ -192,13 +192,32 @@ def _exported(tree: ast.Module) -> set[str]:
     return set()
 
 
+def _inherited(package: Path) -> set[str]:
+    """"Class.method" of every method that a base class in the package documents."""
+    classes = {node.name: node for path in sources(package) for node in ast.walk(parse(path))
+               if isinstance(node, ast.ClassDef)}
+
+    def documented(name: str, seen: frozenset[str]) -> set[str]:
+        if name not in classes or name in seen:
+            return set()
+        own = {inner.name for inner in classes[name].body
+               if isinstance(inner, Function) and ast.get_docstring(inner)}
+        return own.union(*(documented(ast.unparse(base), seen | {name}) for base in classes[name].bases))
+
+    return {f"{name}.{method}" for name, node in classes.items() for base in node.bases
+            for method in documented(ast.unparse(base), frozenset({name}))}
+
+
 def docstring_faults(package: Path) -> list[str]:
     """Public functions without a docstring, or whose Parameters section is not their signature.
+
+    A method that overrides a documented one needs none: it does what its base class says.
 
     The section itself is asked of what a module lists in `__all__`; elsewhere one sentence may do.
     `backend` needs no entry: every operation has it, and it means the same everywhere.
     """
     wrong = []
+    inherited = _inherited(package)
     for path in sources(package):
         if "kernels" in path.relative_to(package).parts:
             continue  # their comments describe geometry, and they are not public
@@ -210,7 +229,7 @@ def docstring_faults(package: Path) -> list[str]:
             if not text:
                 overload = any("overload" in ast.unparse(each) or "setter" in ast.unparse(each)
                                for each in node.decorator_list)
-                if not overload:
+                if not overload and name not in inherited:
                     wrong.append(f"{where}: no docstring")
                 continue
             documented = parameters_section(text)

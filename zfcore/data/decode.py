@@ -146,6 +146,7 @@ def fit(pixels: np.ndarray, *, size: Any = None, crop: Any = None, gray: bool = 
     size : None, the length of the smallest side, or an exact (height, width)
     crop : None, one length or (height, width): the part at the centre that is kept
     gray : whether the network wants one channel (Pillow's luma) or three
+    name : for error messages
 
     Returns
     -------

@@ -90,6 +90,7 @@ class Layer:
 
         Parameters
         ----------
+        ops : the operations, bound to a backend
         dy : the signal, of the output's shape; None if there is only `pre`
         cache : what `forward` returned
         rule : what ReLUs and normalisations do to the signal

@@ -31,6 +31,8 @@ class ResponseNorm(Layer):
     ----------
     alpha_is_divided_by_size : False: a = alpha, the papers' formula; True: a = alpha / size, as in
         Caffe, torch and ONNX
+    mirrored : for even sizes: False: one map more before f than after it, as in cuda-convnet and torch;
+        True: one more after it, as in cuDNN and ONNX
     """
 
     size: int = 5
@@ -38,6 +40,7 @@ class ResponseNorm(Layer):
     beta: float = 0.75
     k: float = 2.0
     alpha_is_divided_by_size: bool = False
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         self._options = {**_constants(self), "alpha_is_divided_by_size": bool(self.alpha_is_divided_by_size)}
@@ -49,7 +52,8 @@ class ResponseNorm(Layer):
         return shapes[0]
 
     def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
-        return ops.response_norm(inputs[0], **self._options), {"x": inputs[0]}
+        y = ops.response_norm(self._turned(inputs[0]), **self._options)
+        return self._turned(y), {"x": inputs[0]}
 
     def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
                  inputs: bool = True, pre: Any = None) -> tuple[tuple[Any, ...], Gradients]:
@@ -57,7 +61,12 @@ class ResponseNorm(Layer):
             return (None,), {}
         if rule.normalization == "identity":
             return (dy,), {}
-        return (ops.response_norm_gradient(dy, cache["x"], **self._options),), {}
+        dx = ops.response_norm_gradient(self._turned(dy), self._turned(cache["x"]), **self._options)
+        return (self._turned(dx),), {}
+
+    def _turned(self, x: Any) -> Any:
+        """The maps in reverse where the window is the mirror image."""
+        return x[..., ::-1] if self.mirrored and self.size % 2 == 0 else x
 
 
 @dataclass
@@ -145,40 +154,30 @@ class BatchNorm(Layer):
         return dict.fromkeys(("scale", "bias", "mean", "variance"), (shapes[0][-1],))
 
     def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
-        x = inputs[0]
-        values = self.parameters
+        x, values = inputs[0], self.parameters
         if not run.training:
-            y = ops.batch_norm(_maps(x), values["scale"], values["bias"], values["mean"], values["variance"],
+            y = ops.batch_norm(x, values["scale"], values["bias"], values["mean"], values["variance"],
                                epsilon=self.epsilon)
-            return y.reshape(x.shape), {"x": x if run.parameters else None, "batch": None}
-        y, mean, variance = ops.batch_norm_training(_maps(x), values["scale"], values["bias"],
-                                                    epsilon=self.epsilon)
+            return y, {"x": x if run.parameters else None, "batch": None}
+        y, mean, variance = ops.batch_norm_training(x, values["scale"], values["bias"], epsilon=self.epsilon)
         count = x.size // x.shape[-1]
         unbiased = variance * (count / max(count - 1, 1))
         for name, batch in (("mean", mean), ("variance", unbiased)):
             moved = self.momentum * values[name] + (1 - self.momentum) * batch
             values[name] = moved.astype(values[name].dtype)
-        return y.reshape(x.shape), {"x": x, "batch": (mean, variance)}
+        return y, {"x": x, "batch": (mean, variance)}
 
     def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
                  inputs: bool = True, pre: Any = None) -> tuple[tuple[Any, ...], Gradients]:
-        values, x, signal = self.parameters, cache["x"], _maps(dy)
+        values, x, options = self.parameters, cache["x"], {"epsilon": self.epsilon}
         if cache["batch"] is not None:
             only_gradient(rule, self, "the forward pass was a training pass, where it is not linear")
-            dx, scale, bias = ops.batch_norm_training_gradient(
-                signal, _maps(x), *cache["batch"], values["scale"], epsilon=self.epsilon)
-            gradients = {"scale": scale, "bias": bias} if parameters else {}
-            return (dx.reshape(dy.shape) if inputs else None,), gradients
-        gradients = {}
+            dx, scale, bias = ops.batch_norm_training_gradient(dy, x, *cache["batch"], values["scale"], **options)
+            return (dx if inputs else None,), {"scale": scale, "bias": bias} if parameters else {}
+        gradients: Gradients = {}
         if parameters:
-            normalized = (_maps(x) - values["mean"]) / (values["variance"] + self.epsilon) ** 0.5
-            gradients = {"scale": ops.channel_sum(signal * normalized), "bias": ops.channel_sum(signal)}
+            scale, bias = ops.batch_norm_parameter_gradients(dy, x, values["mean"], values["variance"], **options)
+            gradients = {"scale": scale, "bias": bias}
         if not inputs:
             return (None,), gradients
-        dx = ops.batch_norm_gradient(signal, values["scale"], values["variance"], epsilon=self.epsilon)
-        return (dx.reshape(dy.shape),), gradients
-
-
-def _maps(x: Any) -> Any:
-    """(N, C) as maps of one cell, which is how the operations want them."""
-    return x.reshape(x.shape[0], 1, 1, x.shape[1]) if x.ndim == 2 else x
+        return (ops.batch_norm_gradient(dy, values["scale"], values["variance"], **options),), gradients

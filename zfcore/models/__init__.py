@@ -16,7 +16,12 @@ from .torchvision import ARCHITECTURES
 
 
 def alexnet_dense(classes: int = 1000) -> Network:
-    """AlexNet without groups."""
+    """AlexNet without groups.
+
+    Parameters
+    ----------
+    classes : units of the last layer
+    """
     return alexnet(classes, groups=1)
 
 
@@ -32,6 +37,12 @@ __all__ = ["MODELS", "alexnet", "alexnet_dense", "alexnet_torchvision", "build",
 
 
 def build(name: str, **options: Any) -> Network:
-    """The built-in architecture called `name`, with the options of its function."""
+    """Make a built-in architecture by its name.
+
+    Parameters
+    ----------
+    name : one of MODELS
+    options : those of the architecture's function, such as `classes`
+    """
     checks.one_of("models.build", "name", name, MODELS)
     return MODELS[name](**options)

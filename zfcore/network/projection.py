@@ -116,6 +116,7 @@ def project(network: Network, x: np.ndarray, units: Any, rule: str | Rule = "dec
 
     Parameters
     ----------
+    network : with parameters
     x : images (N, height, width, channels), preprocessed
     units : one unit ("conv5:42@6,7" or a Unit), which is taken in every image; or a list of units, or
         of (image index, unit). Without row and column it is where the map is strongest
@@ -166,6 +167,7 @@ def project_tiles(network: Network, tiles: np.ndarray, origins: np.ndarray, laye
 
     Parameters
     ----------
+    network : with parameters
     tiles : (n, *cone.size, channels), preprocessed, 0 outside the image
     origins : int (n, 2), `cone.origins(rows, columns)`
     layer : the units' layer, or its tensor before the fused ReLU ("conv5.pre")

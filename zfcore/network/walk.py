@@ -130,12 +130,14 @@ def down(ops: Any, nodes: Sequence[Node], caches: Mapping[str, Any], seeds: Mapp
 
     Parameters
     ----------
+    ops : the operations, bound to a backend
     nodes, caches : those of the walk up
     seeds : signal by tensor; "conv5.pre" enters below the fused ReLU of conv5
     rule : what ReLUs and normalisations do
     parameters : layers whose parameters' gradients are wanted
     inputs : whether the signal at the pixels is wanted
     keep : tensors whose signals are wanted
+    frame : what part of each map the arrays are
     """
     # A node's own input needs a signal only if something below it is wanted.
     wanted = {IMAGE} if inputs or IMAGE in keep else set()

@@ -114,7 +114,7 @@ class _Page:
         with tqdm(total=total, desc="report", unit="map", disable=not progress) as bar, \
                 ThreadPoolExecutor(get_num_threads(), thread_name_prefix="zfcore-report") as pool:
             for number, (name, part) in enumerate(self.atlas.layers.items()):
-                pixels = np.empty(part.patches.shape, np.float32) if self.keep else None
+                pixels = np.zeros(part.patches.shape, np.float32) if self.keep else None
                 self.shown.append(self._layer(number, name, part, pixels, pool, bar))
                 if pixels is not None:
                     kept[f"layer{number}"] = pixels
