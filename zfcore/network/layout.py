@@ -12,8 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..layers import BatchNorm, Convolution, Linear, Shape
+from ..layers import BatchNorm, Convolution, Linear, Shape, TransposedConvolution
 from .graph import Network
+
+
+# Layers that treat all elements alike, or have a parameter for each.
+_TRANSPARENT = {"Add", "BatchNorm", "Clip", "Divide", "Dropout", "LeakyReLU", "LogSoftmax", "Multiply", "PReLU",
+                "ReLU", "Scale", "Sigmoid", "Softmax", "Subtract", "Tanh"}
 
 
 def _flattened(shape: Shape) -> np.ndarray | None:
@@ -27,7 +32,7 @@ def _flattened(shape: Shape) -> np.ndarray | None:
 def flattened(network: Network) -> dict[str, np.ndarray]:
     """Of every vector whose order differs: `here[i] = there[order[i]]`, by the tensor's name.
 
-    ValueError where vectors of different orders are added.
+    ValueError where vectors of different orders meet, or a layer depends on the order.
     """
     orders: dict[str, np.ndarray] = {}
     for node in network.nodes.values():
@@ -42,13 +47,16 @@ def flattened(network: Network) -> dict[str, np.ndarray]:
             starts = np.cumsum([0, *sizes[:-1]])
             order = np.concatenate([begin + (np.arange(size) if item is None else item)
                                     for begin, size, item in zip(starts, sizes, before, strict=True)])
-        elif kind != "Linear":  # the others keep their inputs' order
+        elif kind in _TRANSPARENT:
             order = before[0]
             for other in before[1:]:
                 both = order is not None and other is not None and np.array_equal(order, other)
                 if not both and (order is not None or other is not None):
                     raise ValueError(f"layer {node.name!r} joins vectors of maps that were flattened in "
                                      "different orders; allowed: vectors of one order")
+        elif kind != "Linear" and any(item is not None for item in before):
+            raise ValueError(f"layer {node.name!r} ({kind}) moves elements of maps that were flattened channels "
+                             "last, which channels first cannot express")
         if order is not None and len(node.shape) == 1:
             orders[node.name] = order
     return orders
@@ -64,7 +72,7 @@ def inward(layer: Any, name: str, array: Any, order: np.ndarray | None = None) -
     array : its values; a fully connected layer's may be (units, C, R, S), as timm's are
     order : of the layer's input vector, from `flattened`
     """
-    if isinstance(layer, Convolution) and name == "weight":
+    if isinstance(layer, Convolution | TransposedConvolution) and name == "weight":
         return np.ascontiguousarray(np.transpose(array, (0, 2, 3, 1)))
     if isinstance(layer, Linear) and name == "weight":
         array = array.reshape(array.shape[0], -1)
@@ -76,7 +84,7 @@ def inward(layer: Any, name: str, array: Any, order: np.ndarray | None = None) -
 
 def outward(layer: Any, name: str, array: Any, order: np.ndarray | None = None) -> Any:
     """The inverse of `inward`: a parameter in channels-first form."""
-    if isinstance(layer, Convolution) and name == "weight":
+    if isinstance(layer, Convolution | TransposedConvolution) and name == "weight":
         return np.ascontiguousarray(np.transpose(array, (0, 3, 1, 2)))
     if order is not None and isinstance(layer, (Linear, BatchNorm)) and (name == "weight" or array.ndim == 1
                                                                          and isinstance(layer, BatchNorm)):

@@ -13,15 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ... import __version__, checks
 from ...files import atomic_write, refuse_existing
 from ...network import Network
 from ...network.layout import flattened
+from . import texts
 from .nodes import EXPORTERS, Builder
 
-OPSET = 17
+OPSET = 18
 IR_VERSION = 8
 MAX_PROTOBUF = 2**31 - 1
 BATCH = "N"
@@ -33,7 +32,7 @@ def first(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def to_onnx(network: Network, outputs: Sequence[str] | None = None) -> Any:
-    """The network as an `onnx.ModelProto` (opset 17), checked by the onnx package.
+    """The network as an `onnx.ModelProto` (opset 18), checked by the onnx package.
 
     Parameters
     ----------
@@ -65,30 +64,11 @@ def to_onnx(network: Network, outputs: Sequence[str] | None = None) -> Any:
     graph = helper.make_graph(builder.nodes, "network", values[:1], values[1:], builder.initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
                               producer_name="zfcore", producer_version=__version__)
-    helper.set_model_props(model, _texts(network))
+    helper.set_model_props(model, texts.written(network))
     if model.ByteSize() > MAX_PROTOBUF:
         raise ValueError(f"to_onnx: the model needs {model.ByteSize()} bytes; allowed: {MAX_PROTOBUF}")
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def _texts(network: Network) -> dict[str, str]:
-    """What the graph does not say."""
-    texts = {"zfcore.name": network.name, "zfcore.version": __version__}
-    if network.preprocessing is not None:
-        texts["zfcore.preprocessing"] = json.dumps(preprocessing(network))
-    if network.class_names is not None:
-        texts["zfcore.class_names"] = json.dumps(network.class_names)
-    return texts
-
-
-def preprocessing(network: Network) -> dict[str, Any]:
-    """The preprocessing as JSON's values; a per-pixel mean is a nested list."""
-    assert network.preprocessing is not None
-    config = network.preprocessing.to_config()
-    for key, value in network.preprocessing.tensors().items():
-        config[key] = np.asarray(value).tolist()
-    return config
 
 
 def save(network: Network, path: str | os.PathLike[str], force: bool = False,
@@ -109,5 +89,5 @@ def save(network: Network, path: str | os.PathLike[str], force: bool = False,
     model = to_onnx(network, outputs)
     atomic_write(target, model.SerializeToString())
     if network.preprocessing is not None:
-        text = json.dumps({"preprocessing": preprocessing(network)}, indent=2)
+        text = json.dumps({"preprocessing": texts.preprocessing(network)}, indent=2)
         atomic_write(beside, text.encode() + b"\n")

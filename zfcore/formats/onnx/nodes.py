@@ -39,7 +39,7 @@ class Builder:
     def array(self, name: str, values: Any) -> str:
         """Keep an array; returns its name."""
         chosen = self.unique(name)
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), chosen))
+        self.initializers.append(numpy_helper.from_array(np.array(values, order="C"), chosen))
         return chosen
 
     def parameter(self, node: Node, key: str) -> str:
@@ -109,7 +109,7 @@ def max_pool(b: Builder, node: Node, layer: Any, output: str) -> None:
 
 
 def average_pool(b: Builder, node: Node, layer: Any, output: str) -> None:
-    """AveragePool without ceil mode: its last windows get padding at the end instead.
+    """AveragePool; where padding counts, ceil mode's last windows get padding at the end instead.
 
     Where only a part of that padding counts, the mean over the whole window is scaled.
     """
@@ -121,6 +121,11 @@ def average_pool(b: Builder, node: Node, layer: Any, output: str) -> None:
         ends.append(max(end, pads[2 * axis + 1]) if not layer.ceil_mode else max(end, 0))
     exact = [pads[0], ends[0], pads[2], ends[1]]
     sizes = {"kernel_shape": window, "strides": stride, "pads": _pads(exact)}
+    if layer.divisor == "valid":
+        sizes["pads"] = _pads(pads)
+        b.emit("AveragePool", [node.inputs[0]], output, count_include_pad=0, ceil_mode=int(layer.ceil_mode),
+               **sizes)
+        return
     if layer.divisor == "padded":
         counts = [[min(place * stride[axis] + window[axis], pads[2 * axis] + shape[axis] + pads[2 * axis + 1])
                    - place * stride[axis] for place in range(node.shape[axis])] for axis in range(2)]
@@ -130,14 +135,14 @@ def average_pool(b: Builder, node: Node, layer: Any, output: str) -> None:
             factor = b.array(f"{node.name}/share", (1 / share).astype(np.float32)[None, None])
             b.emit("Mul", [mean, factor], output)
             return
-    b.emit("AveragePool", [node.inputs[0]], output, count_include_pad=int(layer.divisor != "valid"), **sizes)
+    b.emit("AveragePool", [node.inputs[0]], output, count_include_pad=1, **sizes)
 
 
 def whole_pool(kind: str) -> Callable[..., None]:
     """GlobalAveragePool or GlobalMaxPool, as a vector."""
 
     def exporter(b: Builder, node: Node, layer: Any, output: str) -> None:
-        cells = b.emit(kind, [node.inputs[0]], b.inner(node, "cells"))
+        cells = b.emit(kind, [node.inputs[0]], b.inner(node, kind))
         b.emit("Flatten", [cells], output, axis=1)
 
     return exporter
@@ -296,18 +301,11 @@ def pad(b: Builder, node: Node, layer: Any, output: str) -> None:
 
 def resize(b: Builder, node: Node, layer: Any, output: str) -> None:
     """Resize to the layer's size, or by its scales."""
-    height, width, channels = b.shape(node)
     if layer.scales is None:
-        sizes = [b.array(f"{node.name}/sizes", np.array([1, channels, *layer.size], np.int64))]
-        b.emit("Shape", [node.inputs[0]], b.unique(f"{node.name}/shape"), start=0, end=1)
-        batch = b.nodes[-1].output[0]
-        rest = b.array(f"{node.name}/rest", np.array([channels, *layer.size], np.int64))
-        sizes = [b.emit("Concat", [batch, rest], b.inner(node, "all"), axis=0)]
-        inputs = [node.inputs[0], "", "", *sizes]
+        inputs = ["", "", b.array(f"{node.name}/sizes", np.array(layer.size, np.int64))]
     else:
-        scales = np.array([1, 1, *layer.scales], np.float32)
-        inputs = [node.inputs[0], "", b.array(f"{node.name}/scales", scales)]
-    b.emit("Resize", inputs, output, mode=layer.mode, coordinate_transformation_mode=layer.coordinates,
+        inputs = ["", b.array(f"{node.name}/scales", np.array(layer.scales, np.float32))]
+    b.emit("Resize", [node.inputs[0], *inputs], output, axes=[2, 3], mode=layer.mode, coordinate_transformation_mode=layer.coordinates,
            nearest_mode=layer.nearest if layer.mode == "nearest" else None)
 
 
