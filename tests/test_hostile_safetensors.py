@@ -14,7 +14,6 @@ import zfcore
 from zfcore.formats.tensors import MAX_HEADER, TensorFile
 from zfcore.layers import Convolution, Flatten, Linear
 
-
 # {"a": 1} as pickle's protocols 2 and 4 write it.
 PICKLES = (b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.",
            b"\x80\x04\x95\x0a\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x01a\x94K\x01s.")

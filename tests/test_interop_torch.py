@@ -197,7 +197,7 @@ def rectified_after_use(m, x):
 
 def by_the_data(m, x):
     y = m.a(x)
-    if y.shape[2] > 4 and bool((x.shape[0] > 0)):
+    if y.shape[2] > 4 and bool(x.shape[0] > 0):
         y = y.relu()
     return y
 

@@ -10,8 +10,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import presets
+
 if TYPE_CHECKING:
     from ..network import Network
+
+__all__ = ["load", "presets", "save"]
 
 # Module with `load` or `save`, by the file's ending; anything else is taken for safetensors.
 _READERS = {".onnx": "onnx"}
@@ -40,7 +44,15 @@ def load(path: str | os.PathLike[str], architecture: str | None = None, **option
 
 
 def save(network: Network, path: str | os.PathLike[str], force: bool = False, **options: Any) -> None:
-    """Write a network with its parameters as `.safetensors` or `.onnx`, whole or not at all."""
+    """Write a network with its parameters, whole or not at all.
+
+    Parameters
+    ----------
+    network : with parameters
+    path : a name that ends in `.safetensors` or `.onnx`
+    force : replace an existing file
+    options : of the format's own `save`: `formats.safetensors`, `formats.onnx.export`
+    """
     ending = Path(path).suffix.lower()
     if ending not in _WRITERS:
         raise ValueError(f"save: path is {str(path)!r}; allowed: a name that ends in "

@@ -15,7 +15,7 @@ from ..layers import Shape
 from ..models.torchvision import ARCHITECTURES, Architecture
 from ..network import Network
 from ..network.layout import flattened, inward
-from ..preprocessing import Preprocessing
+from . import presets
 from .tensors import FLOATS, MAX_BYTES, TensorFile
 
 # How PyTorch calls batch norm's parameters.
@@ -78,7 +78,7 @@ def _classes(file: TensorFile, names: dict[str, str], architecture: Architecture
     return 1000
 
 
-def load(path: str | os.PathLike[str], architecture: str, *, preprocessing: Preprocessing | None = None,
+def load(path: str | os.PathLike[str], architecture: str, *, preprocessing: Any = None,
          class_names: Sequence[str] | None = None, input_size: int = 224,
          max_bytes: int = MAX_BYTES) -> Network:
     """Fill a known architecture with weights that torchvision, timm or a training run of them saved.
@@ -88,7 +88,7 @@ def load(path: str | os.PathLike[str], architecture: str, *, preprocessing: Prep
     path : a safetensors file of a state_dict (channels first; float16 and bfloat16 become float32)
     architecture : "torchvision/resnet18" and its like: the keys of `models.torchvision.ARCHITECTURES`
     preprocessing : another than the architecture's (RGB, ImageNet's mean and deviation, smallest
-        side 256, centre crop 224), as some newer weights want
+        side 256, centre crop 224), as some newer weights want: a Preprocessing, a preset, a JSON file
     class_names : names of the classes
     input_size : side of the images
     max_bytes : refuse a file whose arrays would need more
@@ -116,9 +116,9 @@ def load(path: str | os.PathLike[str], architecture: str, *, preprocessing: Prep
             node = network.nodes[layer]
             array = np.asarray(file.array(names[key]), np.float32)
             values[f"{layer}.{parameter}"] = inward(node.layer, parameter, array, orders.get(node.inputs[0]))
-    network.load_parameters(values)
+    network.load_parameters(values, copy=False)
     if preprocessing is not None:
-        network.preprocessing = preprocessing
+        network.preprocessing = presets.resolve(preprocessing, network.input_shape)
     if class_names is not None:
         classes = math.prod(network.shapes[network.output])
         checks.require(len(class_names) == classes, "load", "class_names", len(class_names),

@@ -15,7 +15,6 @@ import numpy as np
 from ..layers import BatchNorm, Convolution, Linear, Shape, TransposedConvolution
 from .graph import Network
 
-
 # Layers that treat all elements alike, or have a parameter for each.
 _TRANSPARENT = {"Add", "BatchNorm", "Clip", "Divide", "Dropout", "LeakyReLU", "LogSoftmax", "Multiply", "PReLU",
                 "ReLU", "Scale", "Sigmoid", "Softmax", "Subtract", "Tanh"}

@@ -129,7 +129,7 @@ def average_pool(b: Builder, node: Node, layer: Any, output: str) -> None:
     if layer.divisor == "padded":
         counts = [[min(place * stride[axis] + window[axis], pads[2 * axis] + shape[axis] + pads[2 * axis + 1])
                    - place * stride[axis] for place in range(node.shape[axis])] for axis in range(2)]
-        share = np.outer(*counts).astype(np.float64) / (window[0] * window[1])
+        share = np.outer(counts[0], counts[1]).astype(np.float64) / (window[0] * window[1])
         if not (share == 1).all():
             mean = b.emit("AveragePool", [node.inputs[0]], b.inner(node, "window"), count_include_pad=1, **sizes)
             factor = b.array(f"{node.name}/share", (1 / share).astype(np.float32)[None, None])
@@ -305,7 +305,8 @@ def resize(b: Builder, node: Node, layer: Any, output: str) -> None:
         inputs = ["", "", b.array(f"{node.name}/sizes", np.array(layer.size, np.int64))]
     else:
         inputs = ["", b.array(f"{node.name}/scales", np.array(layer.scales, np.float32))]
-    b.emit("Resize", [node.inputs[0], *inputs], output, axes=[2, 3], mode=layer.mode, coordinate_transformation_mode=layer.coordinates,
+    b.emit("Resize", [node.inputs[0], *inputs], output, axes=[2, 3],
+           mode=layer.mode, coordinate_transformation_mode=layer.coordinates,
            nearest_mode=layer.nearest if layer.mode == "nearest" else None)
 
 

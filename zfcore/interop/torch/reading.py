@@ -50,7 +50,8 @@ def read(module: Any, example: Any, name: str | None, preprocessing: Preprocessi
         steps, output = _Reader(trace(module, example)).steps()
     network = Network(name or type(module).__name__, (shape[2], shape[3], shape[1]), scheme="he",
                       preprocessing=preprocessing, class_names=class_names)
-    for step in _fused(steps, output):
+    for step in _fused(_needed(steps, output), output):
+        assert isinstance(step.layer, Layer)
         network.add(step.name, step.layer, step.inputs)
     if not network.nodes:
         raise ValueError("from_module: the module returns its input; allowed: one with a layer or more")
@@ -183,33 +184,31 @@ def _holds_tensors(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and any(isinstance(item, torch.Tensor) for item in value)
 
 
-def _fused(steps: list[Step], output: str) -> list[Step]:
-    """The steps that the output needs; ReLUs fused, and pools to one cell joined with their flattening."""
-    needed, chosen = {output}, []
+def _needed(steps: list[Step], output: str) -> list[Step]:
+    """The steps that lead to the output."""
+    wanted, chosen = {output}, []
     for step in reversed(steps):
-        if step.name in needed:
-            needed.update(step.inputs)
+        if step.name in wanted:
+            wanted.update(step.inputs)
             chosen.append(step)
-    chosen.reverse()
+    return chosen[::-1]
+
+
+def _fused(steps: list[Step], output: str) -> list[Step]:
+    """Steps with their ReLUs fused, and pools to one cell joined with their flattening."""
     readers: dict[str, list[Step]] = {}
-    for step in chosen:
+    for step in steps:
         for name in step.inputs:
             readers.setdefault(name, []).append(step)
-    by_name = {step.name: step for step in chosen}
+    by_name = {step.name: step for step in steps}
     renamed: dict[str, str] = {}
     result = []
-    for step in chosen:
+    for step in steps:
         below = by_name.get(step.inputs[0])
         step.inputs = [renamed.get(name, name) for name in step.inputs]
-        if below is not None and below.name != output:
-            alone = len(readers[below.name]) == 1
-            if isinstance(step.layer, ReLU) and alone and _can_fuse(below.layer):
-                below.layer.activation = "relu"  # type: ignore[misc]
-                renamed[step.name] = renamed.get(below.name, below.name)
-                continue
-            if isinstance(step.layer, Flatten) and isinstance(below.layer, GlobalAveragePool | GlobalMaxPool):
-                renamed[step.name] = renamed.get(below.name, below.name)
-                continue
+        if below is not None and below.name != output and _joins(below, step, readers[below.name]):
+            renamed[step.name] = renamed.get(below.name, below.name)
+            continue
         if isinstance(step.layer, WholePool):
             vectors = step.name != output and all(isinstance(reader.layer, Flatten)
                                                   for reader in readers[step.name])
@@ -218,6 +217,15 @@ def _fused(steps: list[Step], output: str) -> list[Step]:
     return result
 
 
+def _joins(below: Step, step: Step, readers: list[Step]) -> bool:
+    """Whether a step is a ReLU that the layer below has taken in, or nothing to do after it."""
+    if isinstance(step.layer, ReLU) and len(readers) == 1 and _can_fuse(below.layer):
+        setattr(below.layer, "activation", "relu")  # noqa: B010 (a field of those that can)
+        return True
+    return isinstance(step.layer, Flatten) and isinstance(below.layer, GlobalAveragePool | GlobalMaxPool)
+
+
 def _can_fuse(layer: Layer | WholePool) -> bool:
     """Whether the layer has a ReLU to switch on that is still off."""
-    return getattr(layer, "activation", "") is None and any(item.name == "activation" for item in dataclasses.fields(layer))
+    names = [item.name for item in dataclasses.fields(layer)]
+    return "activation" in names and getattr(layer, "activation", "") is None
