@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..layers import BatchNorm, Convolution, Linear, Shape, TransposedConvolution
+from ..layers import BatchNorm, Convolution, Linear, PReLU, Scale, Shape, TransposedConvolution
 from .graph import Network
 
 # Layers that treat all elements alike, or have a parameter for each.
@@ -76,18 +76,41 @@ def inward(layer: Any, name: str, array: Any, order: np.ndarray | None = None) -
     if isinstance(layer, Linear) and name == "weight":
         array = array.reshape(array.shape[0], -1)
         return array if order is None else array[:, order]
-    if isinstance(layer, BatchNorm) and order is not None:
+    if isinstance(layer, BatchNorm | PReLU | Scale) and order is not None and array.size == len(order):
         return array[order]
     return array
 
 
 def outward(layer: Any, name: str, array: Any, order: np.ndarray | None = None) -> Any:
-    """The inverse of `inward`: a parameter in channels-first form."""
+    """The inverse of `inward`: a parameter in channels-first form.
+
+    Parameters
+    ----------
+    layer, name, array, order : as there; the slopes and scales of PReLU and Scale: see `aligned`
+    """
     if isinstance(layer, Convolution | TransposedConvolution) and name == "weight":
         return np.ascontiguousarray(np.transpose(array, (0, 3, 1, 2)))
-    if order is not None and isinstance(layer, (Linear, BatchNorm)) and (name == "weight" or array.ndim == 1
-                                                                         and isinstance(layer, BatchNorm)):
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return array[..., back]
+    if order is not None and (isinstance(layer, BatchNorm) or (isinstance(layer, Linear) and name == "weight")):
+        return array[..., _inverse(order)]
     return array
+
+
+def aligned(array: Any, rank: int, order: np.ndarray | None = None) -> Any:
+    """Numbers that broadcast to an item here, as they broadcast to (C, H, W) or a channels-first vector.
+
+    Parameters
+    ----------
+    array : they may have fewer axes than the item
+    rank : of the item: 3 or 1
+    order : of the vector
+    """
+    array = np.asarray(array).reshape((1,) * (rank - np.ndim(array)) + np.shape(array))
+    if rank == 3:
+        return array.transpose(2, 0, 1)
+    return array if order is None or array.size == 1 else array[_inverse(order)]
+
+
+def _inverse(order: np.ndarray) -> np.ndarray:
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return back

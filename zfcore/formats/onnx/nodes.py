@@ -9,7 +9,7 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 from ...network import Network
-from ...network.layout import outward
+from ...network.layout import aligned, outward
 from ...network.walk import Node
 
 
@@ -226,17 +226,8 @@ def clip(b: Builder, node: Node, layer: Any, output: str) -> None:
 
 def _broadcast(b: Builder, node: Node, key: str) -> str:
     """A parameter that broadcasts to an item, aligned to (C, H, W)."""
-    values = np.asarray(node.layer.parameters[key], np.float32)
-    rank = len(b.shape(node))
-    values = values.reshape((1,) * (rank - values.ndim) + values.shape)
-    order = b.orders.get(node.inputs[0])
-    if rank == 3:
-        values = values.transpose(2, 0, 1)
-    elif order is not None and values.size > 1:
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        values = values[back]
-    return b.array(f"{node.name}.{key}", values)
+    values = aligned(node.layer.parameters[key], len(b.shape(node)), b.orders.get(node.inputs[0]))
+    return b.array(f"{node.name}.{key}", np.asarray(values, np.float32))
 
 
 def prelu(b: Builder, node: Node, layer: Any, output: str) -> None:

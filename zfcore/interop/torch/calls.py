@@ -26,7 +26,30 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "local_response_norm": ("input", "size", "alpha", "beta", "k"),
     "dropout": ("input", "p", "training", "inplace"),
     "softmax": ("input", "dim"),
+    "relu6": ("input", "inplace"),
+    "hardtanh": ("input", "min_val", "max_val", "inplace"),
+    "clamp": ("input", "min", "max"),
+    "leaky_relu": ("input", "negative_slope", "inplace"),
+    "prelu": ("input", "weight"),
+    "sigmoid": ("input",),
+    "tanh": ("input",),
+    "silu": ("input", "inplace"),
+    "hardsigmoid": ("input", "inplace"),
+    "hardswish": ("input", "inplace"),
+    "log_softmax": ("input", "dim"),
     "add": ("input", "other", "alpha"),
+    "sub": ("input", "other", "alpha"),
+    "mul": ("input", "other"),
+    "div": ("input", "other", "rounding_mode"),
+    "conv_transpose2d": ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+    "interpolate": ("input", "size", "scale_factor", "mode", "align_corners", "recompute_scale_factor",
+                    "antialias"),
+    "pad": ("input", "pad", "mode", "value"),
+    "getitem": ("input", "index"),
+    "chunk": ("input", "chunks", "dim"),
+    "split": ("input", "sizes", "dim"),
+    "transpose": ("input", "dim0", "dim1"),
+    "permute": ("input", "dims"),
     "cat": ("tensors", "dim"),
     "mean": ("input", "dim", "keepdim"),
     "identity": ("input",),
@@ -34,7 +57,9 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
 }
 # The same by other names; a trailing underscore (in place) is dropped before.
 SAME = {
-    "iadd": "add", "concat": "cat", "concatenate": "cat", "flatten": "reshape", "view": "reshape",
+    "iadd": "add", "isub": "sub", "subtract": "sub", "imul": "mul", "multiply": "mul", "truediv": "div",
+    "itruediv": "div", "divide": "div", "clip": "clamp", "swapaxes": "transpose",
+    "concat": "cat", "concatenate": "cat", "flatten": "reshape", "view": "reshape",
     "squeeze": "reshape", "unsqueeze": "reshape", "contiguous": "identity", "clone": "identity",
     "detach": "identity", "float": "identity", "to": "identity", "alias": "identity",
     "dropout2d": "identity", "feature_dropout": "identity",  # whole maps drop in training only
@@ -47,9 +72,13 @@ def _fields(*names: str) -> Callable[[nn.Module], Arguments]:
     return lambda module: {name: getattr(module, name) for name in names}
 
 
+def _padding(mode: str) -> Callable[[nn.Module], Arguments]:
+    return lambda module: {"pad": module.padding, "mode": mode, "value": getattr(module, "value", 0.0)}
+
+
 # Of a module's class: the function that it calls, and the arguments that it holds.
 MODULES: dict[str, tuple[str, Callable[[nn.Module], Arguments]]] = {
-    "Conv2d": ("conv2d", _fields("weight", "bias", "stride", "padding", "dilation", "groups", "padding_mode")),
+    "Conv2d": ("conv2d", _fields(*SIGNATURES["conv2d"][1:], "padding_mode")),
     "Linear": ("linear", _fields("weight", "bias")),
     "ReLU": ("relu", _fields()),
     "MaxPool2d": ("max_pool2d", _fields(*_POOL[1:], "dilation", "ceil_mode", "return_indices")),
@@ -58,6 +87,25 @@ MODULES: dict[str, tuple[str, Callable[[nn.Module], Arguments]]] = {
     "AdaptiveMaxPool2d": ("adaptive_max_pool2d", _fields("output_size", "return_indices")),
     "BatchNorm2d": ("batch_norm", _fields("running_mean", "running_var", "weight", "bias", "momentum", "eps")),
     "BatchNorm1d": ("batch_norm", _fields("running_mean", "running_var", "weight", "bias", "momentum", "eps")),
+    "ReLU6": ("relu6", _fields()),
+    "Hardtanh": ("hardtanh", _fields("min_val", "max_val")),
+    "LeakyReLU": ("leaky_relu", _fields("negative_slope")),
+    "PReLU": ("prelu", _fields("weight")),
+    "Sigmoid": ("sigmoid", _fields()),
+    "Tanh": ("tanh", _fields()),
+    "SiLU": ("silu", _fields()),
+    "Hardsigmoid": ("hardsigmoid", _fields()),
+    "Hardswish": ("hardswish", _fields()),
+    "LogSoftmax": ("log_softmax", _fields("dim")),
+    "ConvTranspose2d": ("conv_transpose2d", _fields("weight", "bias", "stride", "padding", "output_padding",
+                                                    "groups", "dilation")),
+    "Upsample": ("interpolate", _fields(*SIGNATURES["interpolate"][1:6])),
+    "UpsamplingNearest2d": ("interpolate", _fields(*SIGNATURES["interpolate"][1:6])),
+    "UpsamplingBilinear2d": ("interpolate", _fields(*SIGNATURES["interpolate"][1:6])),
+    "ZeroPad2d": ("pad", _padding("constant")),
+    "ConstantPad2d": ("pad", _padding("constant")),
+    "ReflectionPad2d": ("pad", _padding("reflect")),
+    "ReplicationPad2d": ("pad", _padding("replicate")),
     "LocalResponseNorm": ("local_response_norm", _fields("size", "alpha", "beta", "k")),
     "Dropout": ("dropout", _fields("p")),
     "Dropout2d": ("identity", _fields()),

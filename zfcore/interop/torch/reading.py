@@ -17,7 +17,9 @@ from ...network import Network
 from ...network.layout import flattened, inward
 from ...preprocessing import Preprocessing
 from .calls import Arguments, call, described
-from .layers import LAYERS, Unsupported, WholePool
+from .layers import LAYERS
+from .making import Made, Unsupported, WholePool
+from .patterns import Shuffle, channel_shuffles, part_of
 from .tracing import Trace, evaluating, trace
 
 IMAGE = "input"
@@ -71,6 +73,7 @@ class _Reader:
         self.faults: list[str] = []
         self.tensor: dict[fx.Node, str | None] = {}  # which step's output a node is now; None: unknown
         self.taken = {IMAGE}
+        self.shuffles, self.inside = channel_shuffles(self.nodes, traced)
 
     def steps(self) -> tuple[list[Step], str]:
         """All steps and the name of the output's tensor; ValueError lists what is not supported."""
@@ -83,9 +86,11 @@ class _Reader:
                 self.tensor[node] = IMAGE
             elif node.op == "output":
                 output = self._output(_single(node.args[0]))
-            elif node.op != "get_attr" and isinstance(self.trace.values[node], torch.Tensor):
+            elif node.op == "get_attr" or node in self.inside:
+                continue
+            elif isinstance(self.trace.values[node], torch.Tensor):
                 self._call(node)
-            elif node.op != "get_attr" and _holds_tensors(self.trace.values[node]):
+            elif _holds_tensors(self.trace.values[node]) and not self._splits(node):
                 self.faults.append(f"{node.name} ({described(self.trace.graph, node)}: several results)")
         if self.faults:
             raise ValueError(f"from_module: not supported: {'; '.join(self.faults)}")
@@ -103,27 +108,45 @@ class _Reader:
         """Add a node's step, or note why not, and follow what it writes in place."""
         what = described(self.trace.graph, node)
         try:
-            found = call(self.trace.graph, node)
-            if found is None or found[0] not in LAYERS:
-                raise Unsupported("")
-            self.tensor[node] = self._step(node, *found)
+            self.tensor[node] = self._made(node)
         except Unsupported as reason:
             self.faults.append(f"{node.name} ({what}{': ' if str(reason) else ''}{reason})")
             self.tensor[node] = None
         if node in self.trace.writes:
             self._written(node, what)
 
-    def _step(self, node: fx.Node, kind: str, arguments: Arguments) -> str | None:
-        values = {key: self._value(value) for key, value in arguments.items()}
-        made = LAYERS[kind](values, tuple(self.trace.values[node].shape))
-        sources = made.inputs if made else [arguments["input"]]
-        for item in sources:
-            if not isinstance(item, fx.Node) or item not in self.tensor:
-                raise Unsupported("a constant among its inputs")
-        names = [self.tensor[item] for item in sources]
+    def _splits(self, node: fx.Node) -> bool:
+        """Whether a call cuts a tensor into parts of its maps, whose readers become slices."""
+        found = call(self.trace.graph, node)
+        return found is not None and found[0] in ("chunk", "split")
+
+    def _made(self, node: fx.Node) -> str | None:
+        """Add the steps of a call; returns the tensor that it is."""
+        shape = tuple(self.trace.values[node].shape)
+        if node in self.shuffles:
+            found: Shuffle = self.shuffles[node]
+            return self._add(Made(found.layer, [found.source]), self._name(node, {}))
+        known = call(self.trace.graph, node)
+        if known is None or known[0] not in LAYERS:
+            raise Unsupported("")
+        kind, arguments = known
+        part = part_of(node, kind, arguments, self.trace)
+        if part is not None:
+            return self._add(part, self._name(node, {}))
+        made = LAYERS[kind]({key: self._value(value) for key, value in arguments.items()}, shape)
         if made is None:  # nothing happens to the numbers
-            return names[0]
-        name = self._name(node, arguments)
+            return self._source(arguments["input"])
+        return self._add(made, self._name(node, arguments))
+
+    def _source(self, node: Any) -> str | None:
+        if not isinstance(node, fx.Node) or node not in self.tensor:
+            raise Unsupported("a constant among its inputs")
+        return self.tensor[node]
+
+    def _add(self, made: Made, name: str) -> str:
+        """Add a layer, after those that were made for it."""
+        names = [self._add(item, self._unique(f"{name}.{item.part}")) if isinstance(item, Made)
+                 else self._source(item) for item in made.inputs]
         parameters = {key: value.detach().cpu().to(torch.float64).numpy()
                       for key, value in made.parameters.items()}
         self.found.append(Step(name, made.layer, [item or IMAGE for item in names], parameters))
@@ -147,11 +170,13 @@ class _Reader:
             self.faults.append(f"{node.name} ({what}: writes into an input that it does not return)")
             return
         result = self.trace.values[node]
+        place = result.data_ptr(), result.shape, result.stride()
         later = set(self.nodes[self.nodes.index(node) + 1:])
         for other in list(self.tensor):
             if other is node or self.trace.storage.get(other) != memory:
                 continue
-            if self.trace.values[other].shape == result.shape:
+            value = self.trace.values[other]
+            if (value.data_ptr(), value.shape, value.stride()) == place:
                 self.tensor[other] = self.tensor[node]
             elif later.intersection(other.users):
                 self.faults.append(f"{node.name} ({what}: overwrites {other.name}, which is another view of "
@@ -166,7 +191,9 @@ class _Reader:
             name = str(weight.target).rpartition(".")[0]
         else:
             name = node.name
-        name = re.sub(r"[^A-Za-z0-9_./\-]", "_", name)[:180]
+        return self._unique(re.sub(r"[^A-Za-z0-9_./\-]", "_", name)[:150])
+
+    def _unique(self, name: str) -> str:
         unique, count = name, 1
         while unique in self.taken or unique.endswith(".pre"):
             unique, count = f"{name}_{count}", count + 1
