@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch_models  # noqa: E402
+from layer_networks import CASES, filled, unpooling  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch_checks import imported, kinds, last, same, small_module  # noqa: E402
@@ -34,6 +35,7 @@ from zfcore.layers import (  # noqa: E402
     ResponseNorm,
     Softmax,
 )
+from zfcore.network.layout import flattened  # noqa: E402
 
 
 @pytest.mark.parametrize("make", [
@@ -236,6 +238,24 @@ def test_a_network_becomes_a_module():
     same(back.gradients["fc2.weight"], theirs["fc2.weight"].grad.numpy())
     same(back.gradients["sum.inner.bias"], theirs["sum.inner.bias"].grad.numpy())
     assert "batch.running_mean" in module.state_dict()
+
+
+@pytest.mark.parametrize("name", [*CASES, "unpooling"])
+def test_every_layer_becomes_a_module(name):
+    network = filled(unpooling() if name == "unpooling" else CASES[name]())
+    module = to_module(network).double()
+    network.astype(np.float64)
+    x = np.random.default_rng(1).standard_normal((2, *network.input_shape))
+    theirs_x = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
+    output = module(theirs_x)
+    signal = np.random.default_rng(2).standard_normal(tuple(output.shape))
+    output.backward(torch.from_numpy(signal))
+    forward = network.forward(x, cache=True)
+    order = flattened(network).get(network.output)
+    theirs, inner = (last(torch.as_tensor(array)) for array in (output.detach(), signal))
+    same(forward.output, theirs if order is None else theirs[:, order])
+    back = network.backward(forward, np.ascontiguousarray(inner if order is None else inner[:, order]))
+    same(back.input, last(theirs_x.grad))
 
 
 @pytest.mark.parametrize("make", [lambda: torch_models.ResNet(18, 4, (4, 8, 8, 8)),

@@ -6,7 +6,7 @@ module it runs in, for the training flag, and the tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...layers import BatchNorm, Convolution, Dropout, Layer, Linear, Shape
+from ...ops.arrange import resize_taps
 
 Operation = Callable[..., Tensor]
 # How PyTorch calls batch norm's parameters.
@@ -166,6 +167,128 @@ def softmax(layer: Layer, shape: Shape) -> Operation:
     return lambda _, x: x.softmax(1)
 
 
+class Broadcast(nn.Module):
+    """Parameters that broadcast to an item: PReLU's slopes, a scale, a bias."""
+
+    def __init__(self, names: Sequence[str], shape: Shape) -> None:
+        super().__init__()
+        for name in names:
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x where x > 0, else slope * x; or x * scale + bias."""
+        if hasattr(self, "slope"):
+            return torch.where(x > 0, x, x * self.slope)
+        x = x * self.scale if hasattr(self, "scale") else x
+        return x + self.bias if hasattr(self, "bias") else x
+
+
+def broadcast(layer: Layer, shape: Shape) -> nn.Module:
+    """PReLU and Scale, whose parameters are aligned to (C, H, W) or to a vector."""
+    shapes = layer.parameter_shapes(shape)
+    small = next(iter(shapes.values()))
+    small = (1,) * (len(shape) - len(small)) + tuple(small)
+    return Broadcast(list(shapes), (small[2], small[0], small[1]) if len(small) == 3 else small)
+
+
+def transposed_convolution(layer: Any, shape: Shape) -> nn.Module:
+    """ConvTranspose2d, cropped afterwards where the padding differs between opposite sides."""
+    top, bottom, left, right = layer._pads
+    even = top == bottom and left == right
+    kind = nn.ConvTranspose2d if even else CroppedTransposed
+    module = kind(shape[2], layer.filters, layer._window, layer._stride, (top, left) if even else 0,
+                  0 if not even else layer._more, layer.groups, layer.bias, layer._dilation)
+    if not even:
+        module.sides = (-left, layer._more[1] - right, -top, layer._more[0] - bottom)
+    return module
+
+
+class CroppedTransposed(nn.ConvTranspose2d):
+    """A transposed convolution whose padding differs between opposite sides."""
+
+    sides: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Convolve, then crop by `sides` (left, right, top, bottom, as negative padding)."""
+        whole = nn.functional.conv_transpose2d(input, self.weight, None, self.stride, 0, 0, self.groups,
+                                               self.dilation)
+        cut = functional.pad(whole, self.sides)
+        return cut if self.bias is None else cut + self.bias[:, None, None]
+
+
+def clip(layer: Any, shape: Shape) -> Operation:
+    """clamp."""
+    return lambda _, x: x.clamp(layer.low, layer.high)
+
+
+def expand(layer: Any, shape: Shape) -> Operation:
+    """Repeat along axes of size 1."""
+    sizes = layer._sizes
+    first = (sizes[2], sizes[0], sizes[1]) if len(sizes) == 3 else sizes
+    return lambda _, x: x.expand(-1, *first)
+
+
+def rearrange(layer: Any, shape: Shape) -> Operation:
+    """Channels last, cut, permuted, joined, channels first."""
+    order = [0, *(axis + 1 for axis in layer._order)]
+
+    def operation(_: nn.Module, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+        x = x.reshape(-1, *layer._split).permute(order).reshape(-1, *layer._shape)
+        return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
+
+    return operation
+
+
+def slices(layer: Any, shape: Shape) -> Operation:
+    """Some of the maps."""
+    return lambda _, x: x[:, layer.start:layer.stop]
+
+
+def pad(layer: Any, shape: Shape) -> Operation:
+    """pad; maps are added by zeros or the value only."""
+    top, bottom, left, right = layer.padding
+    sides = [left, right, top, bottom]
+    if layer.mode == "constant":
+        return lambda _, x: functional.pad(x, [*sides, *layer.channels], value=layer.value)
+    if tuple(layer.channels) != (0, 0):
+        raise ValueError(f"to_module: Pad by {layer.channels} maps in mode {layer.mode!r}, which PyTorch cannot")
+    return lambda _, x: functional.pad(x, sides, {"edge": "replicate"}.get(layer.mode, layer.mode))
+
+
+def resize(layer: Any, shape: Shape) -> Operation:
+    """Two products with the matrices of the taps: every convention of ONNX is one of those."""
+    matrices = []
+    for axis, size in enumerate(shape[:2]):
+        out = layer.size[axis]
+        scale = out / size if layer.scales is None else float(layer.scales[axis])
+        indices, weights = resize_taps(size, out, scale, layer.mode, layer.coordinates, layer.nearest)
+        matrix = torch.zeros((out, size), dtype=torch.float64)
+        matrix.scatter_add_(1, torch.from_numpy(indices), torch.from_numpy(weights))
+        matrices.append(matrix)
+
+    def operation(_: nn.Module, x: Tensor) -> Tensor:
+        rows, columns = (matrix.to(x.device, x.dtype) for matrix in matrices)
+        return rows @ x @ columns.T
+
+    return operation
+
+
+def max_unpool(layer: Any, *shapes: Shape) -> Operation:
+    """max_unpool2d at the places of the pool's maxima."""
+    if layer._pads[0] != layer._pads[1] or layer._pads[2] != layer._pads[3]:
+        raise ValueError("to_module: MaxUnpool with different padding at opposite sides, which PyTorch cannot")
+    padding = layer._pads[0], layer._pads[2]
+
+    def operation(_: nn.Module, values: Tensor, source: Tensor) -> Tensor:
+        _, indices = functional.max_pool2d(source, layer._window, layer._stride, padding,
+                                           ceil_mode=layer.ceil_mode, return_indices=True)
+        flat = torch.zeros_like(source).flatten(2)
+        return flat.scatter(2, indices.flatten(2), values.flatten(2)).view_as(source)
+
+    return operation
+
+
 def relu(layer: Layer, shape: Shape) -> Operation:
     """ReLU."""
     return lambda _, x: x.relu()
@@ -176,4 +299,13 @@ BUILDERS: dict[str, Callable[..., Operation | nn.Module]] = {
     "AveragePool": average_pool, "GlobalAveragePool": global_average_pool, "GlobalMaxPool": global_max_pool,
     "ResponseNorm": response_norm, "ContrastNorm": contrast_norm, "Dropout": dropout, "Add": add,
     "Concat": concat, "Flatten": flatten, "Softmax": softmax, "ReLU": relu,
+    "PReLU": broadcast, "Scale": broadcast, "TransposedConvolution": transposed_convolution, "Clip": clip,
+    "LeakyReLU": lambda layer, shape: lambda _, x: torch.where(x > 0, x, x * layer.slope),
+    "Sigmoid": lambda layer, shape: lambda _, x: x.sigmoid(), "Tanh": lambda layer, shape: lambda _, x: x.tanh(),
+    "LogSoftmax": lambda layer, shape: lambda _, x: x.log_softmax(1),
+    "Subtract": lambda layer, *shapes: lambda _, a, b: a - b,
+    "Multiply": lambda layer, *shapes: lambda _, a, b: a * b,
+    "Divide": lambda layer, *shapes: lambda _, a, b: a / b,
+    "Expand": expand, "Rearrange": rearrange, "Slice": slices, "Pad": pad, "Resize": resize,
+    "MaxUnpool": max_unpool,
 }

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ...layers import Layer
 from ...network import Network
-from ...network.layout import flattened, outward
+from ...network.layout import aligned, flattened, outward
 from . import operations
 from .operations import BUILDERS, NORM, Operation
 
@@ -75,7 +75,10 @@ def _fill(module: nn.Module, layer: Layer, order: Any) -> None:
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     with torch.no_grad():
         for key, value in layer.parameters.items():
-            array = outward(layer, key, value, order)
+            if isinstance(module, operations.Broadcast):
+                array = aligned(value, own[key].ndim, order)
+            else:
+                array = outward(layer, key, value, order)
             target = own[NORM[key] if "variance" in layer.parameters else key]
             target.copy_(torch.from_numpy(array.copy()).reshape(target.shape))
 
