@@ -204,6 +204,18 @@ def test_results_do_not_depend_on_the_threads(case, monkeypatch):
             np.testing.assert_array_equal(value, results[0][name], err_msg=name)
 
 
+def test_a_band_does_not_change_its_cells(monkeypatch):
+    """Where whole patches are added, the rows may be cut anywhere."""
+    from zfcore.kernels import convolution as kernels
+    case = next(case for case in CORNERS if case.name == "bands of rows")
+    x, weight, dy, _ = arrays(case)
+    dx = ops.convolution_input_gradient(dy, weight, x.shape, **case.settings)
+    for band in (1, 7, 1000):
+        monkeypatch.setattr(kernels, "BAND", band)
+        other = ops.convolution_input_gradient(dy, weight, x.shape, **case.settings)
+        np.testing.assert_array_equal(other, dx)
+
+
 def crop_bounds(case: Case, first: int, last: int, axis: int) -> tuple[int, int]:
     """The input cells that output cells first to last - 1 touch; they may lie outside the map."""
     start = first * case.stride[axis] - case.padding[2 * axis]

@@ -165,3 +165,15 @@ def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "needs Python 3.11 or newer" in result.stderr and "make PYTHON=" in result.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_oracle_imports_nothing_of_the_package(tmp_path: Path) -> None:
+    """Naive loops that shared code with the kernels would share their faults."""
+    def strangers(root: Path) -> list[str]:
+        return [f"{path.name}:{line} {name}" for path in house.sources(root)
+                for line, name in house.imported(root, path)
+                if name.split(".")[0] not in {"__future__", "collections", "math", "numpy", "typing", root.name}]
+
+    assert strangers(ROOT / "tests" / "reference") == []
+    (tmp_path / "reference.py").write_text("from zfcore import ops\nimport numpy\nfrom . import x")
+    assert strangers(tmp_path) == ["reference.py:1 zfcore"]

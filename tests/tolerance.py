@@ -24,7 +24,7 @@ def close(actual, exact, bound) -> None:
     actual, exact = np.asarray(actual, np.float64), np.asarray(exact, np.float64)
     assert actual.shape == exact.shape
     bound = np.broadcast_to(bound, exact.shape)
-    excess = np.abs(actual - exact) > bound
+    excess = ~(np.abs(actual - exact) <= bound)  # so that NaN is beyond every bound
     assert not excess.any(), f"{excess.sum()} of {excess.size} beyond the bound, by up to " \
         f"{(np.abs(actual - exact) / np.maximum(bound, 1e-300))[excess].max():.3g} times"
 

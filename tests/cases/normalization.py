@@ -21,7 +21,7 @@ RESPONSE = [
 CONTRAST = [
     ("3 x 3", (2, 5, 6, 7), {"size": 3, "alpha": 0.4, "beta": 0.75, "k": 1.0}),
     ("5 x 5, vector and tail", (1, 6, 5, 19), {"size": 5, "alpha": 0.9, "beta": 0.75, "k": 1.0}),
-    ("area undivided", (1, 4, 5, 3), {"size": 3, "alpha": 0.2, "beta": 0.5, "k": 2.0, "alpha_is_divided_by_area": False}),
+    ("undivided", (1, 4, 5, 3), {"size": 3, "alpha": 0.2, "beta": 0.5, "k": 2.0, "alpha_is_divided_by_area": False}),
     ("even window", (1, 5, 4, 3), {"size": 4, "alpha": 0.5, "beta": 1.0, "k": 1.0}),
     ("two cells", (1, 4, 4, 2), {"size": 2, "alpha": 0.5, "beta": 0.6, "k": 1.0}),
     ("one cell", (1, 3, 3, 2), {"size": 1, "alpha": 0.5, "beta": 0.75, "k": 2.0}),

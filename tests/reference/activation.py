@@ -11,7 +11,8 @@ MASK = 0xFFFFFFFF
 
 def relu(x):
     """max(x, 0), NaN kept."""
-    return np.array([value if math.isnan(value) else max(value, 0) for value in x.reshape(-1)], x.dtype).reshape(x.shape)
+    flat = [value if math.isnan(value) else max(value, 0) for value in x.reshape(-1)]
+    return np.array(flat, x.dtype).reshape(x.shape)
 
 
 def relu_backward(dy, y, rule):

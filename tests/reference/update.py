@@ -30,7 +30,7 @@ def renormalize(weight, radius):
     """Filters above the radius are scaled to it."""
     weight = weight.astype(np.float64).copy()
     for filter_ in weight:
-        size = np.sqrt((filter_**2).mean())
+        size = np.sqrt((filter_**2).sum() / max(filter_.size, 1))
         if size > radius:
             filter_ *= radius / size
     return weight

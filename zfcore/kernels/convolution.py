@@ -31,8 +31,8 @@ from .matrix import (
     move,
     multiply_block,
     multiply_transposed_block,
-    zero,
 )
+from .patches import Patches, gather, patches_of, scatter
 from .threads import parallel
 
 BLOCK = 98 // ROWS * ROWS  # output cells of an item
@@ -42,27 +42,6 @@ WEIGHT_BYTES = 512  # of a filter, that an item of the weight gradient computes
 BAND = 64  # rows of dx that an item of `_scatter` owns
 SCATTER = 20  # multiply-adds in the time that it takes to add a number of a patch
 GRAIN = 2e7  # multiply-adds below which items share one call
-
-
-class Patches(NamedTuple):
-    """How a patch is read: rows of `runs` runs of `run` consecutive numbers, `step` apart.
-
-    Without dilation or groups a row of a patch is one run. The patch of output cell (row, column)
-    starts at cell (row * stride_rows - top, column * stride_columns - left) of the source.
-    """
-
-    height: int
-    row: int  # numbers in a row of the source
-    channels: int
-    columns: int  # output cells in a row
-    stride_rows: int
-    stride_columns: int
-    top: int
-    left: int
-    dilation: int  # of the patch's rows
-    runs: int
-    run: int
-    step: int
 
 
 class Places(NamedTuple):
@@ -91,53 +70,6 @@ class Sizes(NamedTuple):
 
 
 @kernel
-def _gather(tile, source, image, channel, patches, cell, cells, first, last):
-    """Copy numbers `first` to `last` of the patches of `cells` consecutive output cells, a row each.
-
-    Writes go from left to right and may run on past a run's end; what follows overwrites that.
-    """
-    run, runs, limit = patches.run, patches.runs, patches.row
-    which, head = first // run, first % run
-    low_line, low_along = which // runs, which % runs
-    high_line = (last - 1) // run // runs
-    reach = (runs - 1) * patches.step + run
-    row, column = cell // patches.columns, cell % patches.columns
-    for t in range(cells):
-        top = row * patches.stride_rows - patches.top
-        left = (column * patches.stride_columns - patches.left) * patches.channels + channel
-        inside = (top + low_line * patches.dilation >= 0 and left >= 0 and left + reach <= limit
-                  and top + high_line * patches.dilation < patches.height)
-        line, along, skip = low_line, low_along, head
-        at, remaining = t * STRIDE, last - first
-        while remaining > 0:
-            count = min(run - skip, remaining)
-            y = top + line * patches.dilation
-            start = left + along * patches.step + skip
-            if inside:
-                copy(tile, at, source, image + y * limit + start, count)
-            else:
-                # The run is clipped at the ends of the source's row; outside lie zeros.
-                before = min(max(-start, 0), count)
-                middle = max(min(start + count, limit) - start - before, 0)
-                if y < 0 or y >= patches.height:
-                    before, middle = count, 0
-                zero(tile, at, before)
-                copy(tile, at + before, source, image + y * limit + start + before, middle)
-                zero(tile, at + before + middle, count - before - middle)
-            at += count
-            remaining -= count
-            skip = 0
-            along += 1
-            if along == runs:
-                along = 0
-                line += 1
-        column += 1
-        if column == patches.columns:
-            column = 0
-            row += 1
-
-
-@kernel
 def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, relu):
     """Items: image, group, block of cells, block of columns; see the head of this file."""
     panel = PANEL_BYTES // out.itemsize
@@ -161,8 +93,8 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
         sums[: cells * c_step] = 0
         for first in range(0, depth, chunk):
             last = min(first + chunk, depth)
-            _gather(tile, source, image * patches.height * patches.row, group * channels, patches,
-                    cell, cells, first, last)
+            gather(tile, source, image * patches.height * patches.row, group * channels, patches,
+                   cell, cells, first, last)
             start = ((group * panels + low // panel) * depth + first) * panel
             multiply_block(sums, c_step, tile, cells, packed, start, panel, depth * panel, width, last - first)
         for t in range(cells):
@@ -212,21 +144,7 @@ def _scatter(begin, end, dx, dy, packed, patches, sizes, lines, bands):
                         copy(tile, t * STRIDE, dy, place * depth + first, count)
                     multiply_block(sums, panels * panel, tile, cells, packed,
                                    (group * panels * depth + first) * panel, panel, depth * panel, columns, count)
-                for t in range(cells):
-                    row, column = (cell + t) // patches.columns, (cell + t) % patches.columns
-                    left = (column * patches.stride_columns - patches.left) * patches.channels + group * channels
-                    at = t * panels * panel
-                    for line in range(lines):
-                        y = row * patches.stride_rows - patches.top + line * patches.dilation
-                        for along in range(patches.runs):
-                            start = left + along * patches.step
-                            before, after = max(-start, 0), min(patches.run, patches.row - start)
-                            if low <= y < high and before < after:
-                                place = base + y * patches.row + start
-                                target, numbers = dx[place + before : place + after], sums[at + before :]
-                                for i in range(target.size):
-                                    target[i] += numbers[i]
-                            at += patches.run
+                scatter(dx, base, group * channels, patches, low, high, sums, panels * panel, cell, cells, lines)
 
 
 @kernel
@@ -302,8 +220,8 @@ def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts):
         for block in range(total * part // parts, total * (part + 1) // parts):
             image, cell = block // blocks, sizes.cells * (block % blocks) // blocks
             cells = sizes.cells * (block % blocks + 1) // blocks - cell
-            _gather(tile, x, image * patches.height * patches.row, group * channels, patches,
-                    cell, cells, first, last)
+            gather(tile, x, image * patches.height * patches.row, group * channels, patches,
+                   cell, cells, first, last)
             start = (image * sizes.cells + cell) * sizes.groups * filters + group * filters + low
             multiply_transposed_block(sums, width, dy, start, sizes.groups * filters, rows,
                                       tile, STRIDE, panel, last - first, cells)
@@ -348,16 +266,6 @@ def _panels(columns: int, itemsize: int) -> int:
     return _ceil(columns, PANEL_BYTES // itemsize)
 
 
-def _patches(source: np.ndarray, groups: int, window: int, columns: int, stride: tuple[int, int],
-             top: int, left: int, dilation: tuple[int, int]) -> Patches:
-    """Patches of `window` columns; where they may be, rows of a patch are read as one run."""
-    _, height, width, channels = source.shape
-    one_run = groups == 1 and (dilation[1] == 1 or window == 1)
-    return Patches(height, width * channels, channels, columns, stride[0], stride[1], top, left, dilation[0],
-                   1 if one_run else window, window * channels if one_run else channels // groups,
-                   dilation[1] * channels)
-
-
 def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarray, patches: Patches,
          places: Places, sizes: Sizes, relu: bool) -> None:
     """Launch `_convolve` over all items."""
@@ -386,7 +294,7 @@ def convolution_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: 
     packed = aligned(panels * sizes.depth * PANEL_BYTES // x.itemsize, x.dtype)
     if images:
         parallel(_pack_filters, panels, packed, flat(weight), sizes.columns, sizes.depth)
-    patches = _patches(x, groups, width, columns, stride, padding[0], padding[2], dilation)
+    patches = patches_of(x, groups, width, columns, stride, padding[0], padding[2], dilation)
     _run(y, x, packed, bias, patches, Places(rows, columns * filters, filters, 1, 1, 0, 0), sizes, relu)
 
 
@@ -461,7 +369,7 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
             packed = aligned(panels * depth * PANEL_BYTES // dx.itemsize, dx.dtype)
             parallel(_pack_phase, panels, packed, flat(weight), weight.shape, groups,
                      v.tap, v.taps, v.tap_step, h.tap, h.taps, h.tap_step)
-            patches = _patches(dy, groups, h.taps, h.cells, (1, 1), v.before, h.before, (v.spread, h.spread))
+            patches = patches_of(dy, groups, h.taps, h.cells, (1, 1), v.before, h.before, (v.spread, h.spread))
             places = Places(rows, columns * groups * channels, groups * channels, stride[0], stride[1],
                             v.start, h.start)
             _run(dx, dy, packed, bias, patches, places, sizes, False)
@@ -476,7 +384,7 @@ def _by_patches(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any,
     panels = groups * _panels(sizes.columns, dx.itemsize)
     packed = aligned(panels * sizes.depth * PANEL_BYTES // dx.itemsize, dx.dtype)
     parallel(_pack_phase, panels, packed, flat(weight), (filters, 1, 1, sizes.columns), groups, 0, 1, 1, 0, 1, 1)
-    patches = _patches(dx, groups, width, columns, stride, padding[0], padding[2], dilation)
+    patches = patches_of(dx, groups, width, columns, stride, padding[0], padding[2], dilation)
     bands = _ceil(dx.shape[1], BAND)
     parallel(_scatter, images * bands, flat(dx), flat(dy), packed, patches, sizes, height, bands)
 
@@ -498,7 +406,7 @@ def convolution_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarr
     parts = max(1, min(_ceil(32, items), images * _ceil(sizes.cells, PIXELS)))
     out = flat(dweight)
     partial = out if parts == 1 else np.empty(parts * dweight.size, x.dtype)
-    patches = _patches(x, groups, width, columns, stride, padding[0], padding[2], dilation)
+    patches = patches_of(x, groups, width, columns, stride, padding[0], padding[2], dilation)
     parallel(_weight_gradient, parts * items, partial, flat(dy), flat(x), patches, sizes, parts)
     if parts > 1:
         parallel(_add_parts, _ceil(dweight.size, 1 << 14), out, partial, parts, 1 << 14)
