@@ -259,7 +259,7 @@ class Converter:
             raise Unsupported(str(error)) from None
         arrays = {}
         for name, size in wanted.items():
-            array = np.ascontiguousarray((parameters or {})[name], np.float32)
+            array = np.array((parameters or {})[name], np.float32, order="C")  # the layer's own
             if array.shape != size:
                 raise Unsupported(f"its {name} has shape {array.shape}; its input asks for {size}")
             arrays[name] = array
@@ -291,18 +291,23 @@ class Converter:
         """The tensor with its maps last."""
         return self.arranged(value, last_first(len(value.view.axes)))
 
-    def vector(self, value: Value) -> tuple[Entry, np.ndarray | None]:
-        """The item as one axis in the layer's own order, and each ONNX element's place there (None: its own)."""
+    def vector(self, value: Value, weight: np.ndarray) -> tuple[Entry, np.ndarray]:
+        """The item as one axis in the layer's own order, and a weight (units, inputs) whose inputs follow it."""
         size = math.prod(value.view.shape)
         flat = Value(value.entry, View(value.view.parts, (value.view.parts,)), value.tensor)
         entry = self.arranged(flat, (0,), (size,))
         split, order, _ = value.view.arrangement(range(len(value.view.axes)))
-        return entry, None if list(order) == sorted(order) else value.view.positions()
+        moved = weight.reshape(len(weight), *(split[axis] for axis in order))
+        return entry, moved.transpose(0, *(order.index(axis) + 1 for axis in range(len(order)))).reshape(
+            weight.shape)
 
-    def outputs(self) -> list[Value | Constant]:
-        """The graph's outputs, the ones that are data laid out for a reader."""
-        result: list[Value | Constant] = []
+    def outputs(self) -> list[Value | Constant | None]:
+        """The graph's outputs, the ones that are data laid out for a reader; None for a pool's indices."""
+        result: list[Value | Constant | None] = []
         for declared in reversed(self.graph.outputs):
+            if declared.name in self.pools:
+                result.append(None)
+                continue
             if declared.name in self.constants:
                 result.append(self.constants[declared.name])
                 continue

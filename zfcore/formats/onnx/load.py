@@ -183,7 +183,6 @@ def assemble(converter: Converter, name: str = "") -> tuple[Network, dict[Entry,
     network = Network(name, (height, width, channels))
     names = {converter.image: "input"}
     taken = set(_RESERVED)
-    parameters: dict[str, Any] = {}
     for entry in converter.entries:
         stem = chosen = layer_name(entry)
         count = 2
@@ -193,6 +192,5 @@ def assemble(converter: Converter, name: str = "") -> tuple[Network, dict[Entry,
         assert entry.layer is not None
         network.add(chosen, entry.layer, [names[each] for each in entry.inputs])
         names[entry] = chosen
-        parameters |= {f"{chosen}.{key}": array for key, array in entry.parameters.items()}
-    network.load_parameters(parameters)
+        entry.layer.parameters = entry.parameters
     return network, names

@@ -72,14 +72,14 @@ def read(tensor: Any, folder: Path | None, budget: Budget) -> np.ndarray:
     budget.take(what, count)
     if tensor.data_location == 1:
         data = _external(what, tensor.external_data, folder, count)
-        return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+        return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
     if tensor.external_data:
         raise ValueError(f"onnx: {what} has external data but says that its data is in the file")
     if tensor.HasField("raw_data"):
-        if len(tensor.raw_data) != count:
-            raise ValueError(f"onnx: {what} of shape {shape} holds {len(tensor.raw_data)} bytes; "
-                             f"allowed: {count}")
-        return np.frombuffer(tensor.raw_data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+        raw = tensor.raw_data  # every access copies
+        if len(raw) != count:
+            raise ValueError(f"onnx: {what} of shape {shape} holds {len(raw)} bytes; allowed: {count}")
+        return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
     values = getattr(tensor, name)
     if len(values) != math.prod(shape):
         raise ValueError(f"onnx: {what} of shape {shape} holds {len(values)} numbers; "
