@@ -13,7 +13,8 @@ from pathlib import Path
 
 # Top to bottom; a module may import modules of lower lines, and of its own unit, only.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("__main__", "cli"),
+    ("__main__",),
+    ("cli",),
     ("demo",),
     ("report",),
     ("study",),

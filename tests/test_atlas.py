@@ -173,6 +173,14 @@ def test_seed_one_divides_by_the_value(whole: Atlas) -> None:
     assert np.allclose(full, one * part.values[alive][:, :, None, None, None], rtol=1e-3, atol=1e-5)
 
 
+def test_tensors_before_their_relu() -> None:
+    atlas = scan(NET, IMAGES, "conv2.pre", 3, progress=False)
+    part, maps = atlas["conv2.pre"], NET.features(X, ["conv2.pre"])["conv2.pre"]
+    assert np.array_equal(part.values[:, 0], maps.max(axis=(0, 1, 2))) and (part.values[2] < 0).all()
+    found = atlas.project()["conv2.pre"]
+    assert not found[2].any() and found[part.values > 0].any() and not found[part.values <= 0].any()
+
+
 def test_fewer_images_than_entries() -> None:
     atlas = scan(NET, IMAGES[:2], "conv3", 4, progress=False)
     part = atlas["conv3"]

@@ -194,7 +194,7 @@ def test_every_height_of_a_tile(dtype):
                 packed[p, :, : part.shape[1]] = part
             expected = start[:, :columns] + a @ b
             c = start.copy()
-            matrix.multiply_block(c.reshape(-1), 2 * panel, tile.reshape(-1), rows, packed.reshape(-1), 0,
+            matrix.multiply_block(c.reshape(-1), 2 * panel, tile.reshape(-1), rows, packed.reshape(-1), 0, panel,
                                   depth * panel, columns, depth)
             np.testing.assert_array_equal(c[:, :columns], expected)
             c = start.copy()

@@ -244,3 +244,44 @@ def test_real_alexnet_crops_and_values() -> None:
     whole = net.project(x, units[:1], crop=False)
     tile = net.cone("conv5").extract(whole.pixels, [0], found.origins[:1])
     np.testing.assert_array_equal(tile[0], found.pixels[0])
+
+
+def _some_crop_differs() -> bool:
+    """Whether any of a few random networks shows a difference between crops and whole images."""
+    for seed in range(6):
+        net, rng = random_network(seed, "convolution max response", stages=3)
+        x = images(net, rng, 1)
+        layer = [name for name in net.nodes if not net.cone(name).whole][-1]
+        height, width, _ = net.tensor_shape(layer)
+        corners = [(0, Unit(layer, 0, row, column)) for row in (0, height - 1) for column in (0, width - 1)]
+        try:
+            for rule in RULES:
+                assert_crops_equal_whole(net, x, corners, rule, "one")
+        except (AssertionError, ValueError, IndexError):
+            return True
+    return False
+
+
+def test_the_comparison_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells outside the map left as they are, a shifted field, a field too small, filters of another map."""
+    from zfcore.geometry import Field
+    from zfcore.network import cones
+
+    assert not _some_crop_differs()
+    with monkeypatch.context() as patch:
+        patch.setattr(cones.Crop, "_clear", lambda self, ops, tensor, field, array: array)
+        assert _some_crop_differs()
+    below = Field.below
+    for shift in ((0, 1), (1, 0)):
+        def shifted(self: Field, window: object, shift: tuple[int, int] = shift) -> Field:
+            field = below(self, window)  # type: ignore[arg-type]
+            return Field(field.size, field.stride, (field.offset[0] + shift[0], field.offset[1] + shift[1]))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Field, "below", shifted)
+            assert _some_crop_differs()
+    step = layers.Convolution.unit_gradient
+    with monkeypatch.context() as patch:
+        patch.setattr(layers.Convolution, "unit_gradient",
+                      lambda self, ops, maps, values, shape: step(self, ops, (maps + 1) % self.filters, values, shape))
+        assert _some_crop_differs()

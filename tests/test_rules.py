@@ -212,3 +212,17 @@ def test_overlap_last_is_an_option() -> None:
     assert net.backward(forward, signal, "deconvnet").input[0, 2, 2, 0] == 10
     last = dataclasses.replace(rules.DECONVNET, overlap="last")
     assert net.backward(forward, signal, last).input[0, 2, 2, 0] == 4
+
+
+@pytest.mark.parametrize(("rule", "other"), [("deconvnet", "guided"), ("guided", "gradient"),
+                                             ("gradient", "deconvnet")])
+def test_the_comparison_can_fail(rule: str, other: str) -> None:
+    """Each rule's pictures differ from the others': a rule mistaken for another one is seen."""
+    net = two_paths()
+    x = images(net, np.random.default_rng(2), 1, np.float64)
+    found = net.project(x, "conv2.pre:2@1,1", rule, "one", crop=False)
+    signal = np.zeros((1, *net.tensor_shape("conv2")))
+    signal[0, 1, 1, 2] = 1
+    assert_close(found.pixels, Twin(net, x, rule).down("conv2.pre", signal))
+    with pytest.raises(AssertionError):
+        assert_close(found.pixels, Twin(net, x, other).down("conv2.pre", signal))

@@ -12,7 +12,7 @@ from zfcore.kernels.threads import set_num_threads
 from zfcore.layers import Convolution, Dropout, Flatten, Linear, MaxPool, ResponseNorm, Softmax
 from zfcore.network import Network
 from zfcore.preprocessing import Preprocessing
-from zfcore.training import SGD, Adam, NonFiniteLoss, Optimizer, evaluate, fit
+from zfcore.training import SGD, Adam, NonFiniteLoss, Optimizer, Shifts, evaluate, fit
 
 CLASSES = 4
 
@@ -256,3 +256,28 @@ def test_unknown_gradients_are_refused() -> None:
     net = small()
     with pytest.raises(ValueError, match=r"conv9\.weight"):
         SGD().step(net.ops, net.parameters(), {"conv9.weight": np.zeros(1, np.float32)})
+
+
+def test_shifts_move_every_image_by_its_own_step() -> None:
+    images = np.random.default_rng(0).integers(1, 256, (60, 9, 7, 1)).astype(np.uint8)
+    shifted = Shifts(2, fill=0)(images, np.random.default_rng(4))
+    again = Shifts(2, fill=0)(images, np.random.default_rng(4))
+    assert shifted.dtype == np.uint8 and shifted.tobytes() == again.tobytes()
+    steps = set()
+    for before, after in zip(images, shifted, strict=True):
+        padded = np.pad(before, ((2, 2), (2, 2), (0, 0)))
+        places = [(row, column) for row in range(5) for column in range(5)
+                  if (padded[row:row + 9, column:column + 7] == after).all()]
+        assert len(places) == 1
+        steps.update(places)
+    assert len(steps) > 15  # of 25
+    assert (Shifts(0)(images, np.random.default_rng(0)) == images).all()
+    with pytest.raises(ValueError, match="most is -1"):
+        Shifts(-1)
+
+
+def test_augmented_runs_repeat_and_differ() -> None:
+    first, second = (trained(SGD(0.05), augment=Shifts(1)) for _ in range(2))
+    plain = trained(SGD(0.05))
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+    assert any(first[name].tobytes() != plain[name].tobytes() for name in first)

@@ -127,7 +127,7 @@ def finish(found: Atlas, out: Path, force: bool, json: bool, extra: dict[str, An
             found.save(folder / "atlas")
         else:
             begun = time.perf_counter()
-            report.write(folder, found, rule=rule)
+            report.write(folder, found, rule=rule, progress=True)
             summary.setdefault("seconds", {})["report"] = round(time.perf_counter() - begun, 2)
         (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
     took = duration(sum(summary.get("seconds", {}).values()))

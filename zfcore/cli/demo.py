@@ -12,7 +12,7 @@ from .common import Device, Force, Json, Out, Seed, duration, guard_output, inte
 def demo(
     out: Out,
     epochs: Annotated[str, typer.Option("--epochs", metavar="N",
-                                        help="Passes over the training images.")] = "12",
+                                        help="Passes over the training images.")] = "16",
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,

@@ -122,7 +122,7 @@ def load(path: str | os.PathLike[str]) -> Network:
         wrong = [key for key, value in tensors.items() if str(value.dtype) not in _DTYPES]
         if wrong:
             raise ValueError(f"arrays that are not float32 or float64: {', '.join(wrong)}")
-        network.load_parameters(tensors)
+        network.load_parameters(tensors, copy=False)
         network.metadata = {str(key): str(value)
                             for key, value in dict(json.loads(metadata.get("metadata", "{}"))).items()}
     except (ValueError, TypeError, RecursionError, OverflowError) as error:

@@ -162,7 +162,7 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
             _gather(tile, source, image * patches.height * patches.row, group * channels, patches,
                     cell, cells, first, last)
             start = ((group * panels + low // panel) * depth + first) * panel
-            multiply_block(sums, c_step, tile, cells, packed, start, depth * panel, width, last - first)
+            multiply_block(sums, c_step, tile, cells, packed, start, panel, depth * panel, width, last - first)
         strip = width // places.strips
         for t in range(cells):
             row, column = (cell + t) // patches.columns, (cell + t) % patches.columns

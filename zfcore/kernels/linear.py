@@ -24,7 +24,7 @@ from .matrix import (
     move,
     multiply_block,
     multiply_transposed_block,
-    pack_panels,
+    pack_rows,
     sum_lanes,
 )
 from .threads import parallel
@@ -90,10 +90,10 @@ def _forward(begin, end, y, x, packed, weight, bias, rows, outputs, inputs, relu
 def _input_gradient(begin, end, dx, dy, weight, rows, outputs, inputs):
     """Items: WIDTH columns of the weights, with the whole batch; the depth is the layer's outputs."""
     panel = PANEL_BYTES // dy.itemsize
-    step = (CHUNK + 1) * panel  # one row more than a panel, lest panels share the cache's sets
+    step = WIDTH + 16  # an odd number of cache lines, lest the rows share the cache's sets
     tile = np.empty(BATCH * STRIDE, dy.dtype)
     sums = np.empty(min(BATCH, rows) * WIDTH, dy.dtype)
-    raw = np.empty(WIDTH // panel * step + 64, dy.dtype)
+    raw = np.empty((CHUNK + 1) * step, dy.dtype)
     packed = raw[(-raw.ctypes.data) % 64 // dy.itemsize :]
     for item in range(begin, end):
         column = item * WIDTH
@@ -105,8 +105,8 @@ def _input_gradient(begin, end, dx, dy, weight, rows, outputs, inputs):
                 depth = min(CHUNK, outputs - first)
                 for row in range(count):
                     copy(tile, row * STRIDE, dy, (low + row) * outputs + first, depth)
-                pack_panels(packed, step, weight, first * inputs + column, inputs, depth, columns)
-                multiply_block(sums, WIDTH, tile, count, packed, 0, step, columns, depth)
+                pack_rows(packed, step, weight, first * inputs + column, inputs, depth, columns)
+                multiply_block(sums, WIDTH, tile, count, packed, 0, step, panel, columns, depth)
             for row in range(count):
                 place = (low + row) * inputs + column
                 move(dx[place : place + columns], sums[row * WIDTH :])
@@ -116,10 +116,10 @@ def _input_gradient(begin, end, dx, dy, weight, rows, outputs, inputs):
 def _weight_gradient(begin, end, dweight, dy, x, rows, outputs, inputs):
     """Items: HEIGHT x WIDTH blocks of dweight; the depth is the batch."""
     panel = PANEL_BYTES // dy.itemsize
-    step = (CHUNK + 1) * panel  # one row more than a panel, lest panels share the cache's sets
+    step = WIDTH + 16  # an odd number of cache lines, lest the rows share the cache's sets
     blocks = (inputs + WIDTH - 1) // WIDTH
     sums = np.empty(HEIGHT * WIDTH, dy.dtype)
-    raw = np.empty(WIDTH // panel * step + 64, dy.dtype)
+    raw = np.empty((CHUNK + 1) * step, dy.dtype)
     packed = raw[(-raw.ctypes.data) % 64 // dy.itemsize :]
     for item in range(begin, end):
         output, column = item // blocks * HEIGHT, item % blocks * WIDTH
@@ -127,9 +127,9 @@ def _weight_gradient(begin, end, dweight, dy, x, rows, outputs, inputs):
         sums[: count * WIDTH] = 0
         for first in range(0, rows, CHUNK):
             depth = min(CHUNK, rows - first)
-            pack_panels(packed, step, x, first * inputs + column, inputs, depth, columns)
+            pack_rows(packed, step, x, first * inputs + column, inputs, depth, columns)
             multiply_transposed_block(sums, WIDTH, dy, first * outputs + output, outputs, count,
-                                      packed, panel, step, columns, depth)
+                                      packed, step, panel, columns, depth)
         for row in range(count):
             place = (output + row) * inputs + column
             move(dweight[place : place + columns], sums[row * WIDTH :])

@@ -312,7 +312,7 @@ zero_vectors = _spread(False)
 # ------------------------------------------------------------------------------------------ kernels
 
 
-@kernel
+@kernel(inline=True)
 def copy(target, target_start, source, source_start, count):
     """Copy numbers; up to a vector of the target after them is overwritten, no source after its end read."""
     if count <= 0:
@@ -324,7 +324,7 @@ def copy(target, target_start, source, source_start, count):
             target[target_start + i] = source[source_start + i]
 
 
-@kernel
+@kernel(inline=True)
 def zero(target, start, count):
     """Fill with zeros; up to a vector after them is overwritten too."""
     if count > 0:
@@ -339,37 +339,35 @@ def move(target, source):
 
 
 @kernel
-def pack_panels(packed, panel_step, source, start, step, depth, columns):
-    """Copy `depth` rows of `columns` numbers into panels, `panel_step` apart: [panel][depth][column]."""
-    panel = PANEL_BYTES // source.itemsize
+def pack_rows(packed, packed_step, source, start, step, depth, columns):
+    """Copy a block of `depth` rows of `columns` numbers, asking for the rows ahead of the copy."""
+    line = 64 // source.itemsize
     for k in range(depth):
-        for first in range(0, columns, panel):
-            prefetch(source, start + (k + AHEAD) * step + first)
-            prefetch(source, start + (k + AHEAD) * step + first + panel // 2)
-            # A panel that is not full ends in what happens to lie there; nobody reads those columns.
-            copy(packed, first // panel * panel_step + k * panel, source, start + k * step + first,
-                 min(panel, columns - first))
+        place = start + k * step
+        for ahead in range(place + AHEAD * step, place + AHEAD * step + columns, line):
+            prefetch(source, ahead)
+        copy(packed, k * packed_step, source, place, columns)
 
 
 @kernel
-def multiply_block(c, c_step, a, rows, packed, packed_start, panel_step, columns, depth):
-    """c[rows x columns] += a[rows x depth] * packed panels; a's rows lie STRIDE apart.
+def multiply_block(c, c_step, a, rows, b, b_start, b_step, panel_step, columns, depth):
+    """c[rows x columns] += a[rows x depth] * b; a's rows lie STRIDE apart, b's b_step, its panels panel_step.
 
     The rows are cut into tiles of nearly equal height, so that none is left with a row or two.
     """
     panel = PANEL_BYTES // c.itemsize
     tiles = (rows + ROWS - 1) // ROWS
     for first in range(0, columns, panel):
-        right = packed_start + first // panel * panel_step
+        right = b_start + first // panel * panel_step
         row = 0
         for tile in range(tiles):
             height = rows // tiles + (1 if tile < rows % tiles else 0)
             if columns - first > panel // 2:
                 multiply_rows(c, row * c_step + first, c_step, a, row * STRIDE, 0,
-                              packed, right, panel, height, depth)
+                              b, right, b_step, height, depth)
             else:
                 multiply_rows_narrow(c, row * c_step + first, c_step, a, row * STRIDE, 0,
-                                     packed, right, panel, height, depth)
+                                     b, right, b_step, height, depth)
             row += height
 
 

@@ -73,10 +73,10 @@ def digits(classes: int = 10, *, input_size: int = 32, widths: Sequence[int] = (
     """The demo's ZF-style net: three stages of convolution, ReLU and overlapping 3x3 pooling at stride 2.
 
     Response norm across maps follows the first two pools, then come a hidden layer with dropout 0.5 and
-    the classes. Pixels (gray, 0 to 255) become numbers of the order of 1.
+    the classes. Pixels (gray, 0 to 255) become numbers of the order of 10, their mean about 0.
     """
     net = Network("digits", (input_size, input_size, 1), scheme="he",
-                  preprocessing=Preprocessing("L", mean=64.0, scale=1 / 64, size=(input_size, input_size)),
+                  preprocessing=Preprocessing("L", mean=79.0, scale=1 / 8, size=(input_size, input_size)),
                   class_names=[str(digit) for digit in range(10)] if classes == 10 else None)
     for number, (width, window) in enumerate(zip(widths, (5, 3, 3), strict=True), 1):
         net.add(f"conv{number}", Convolution(width, window, padding=window // 2, activation="relu"))

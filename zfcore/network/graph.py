@@ -321,9 +321,16 @@ class Network:
                 for key, shape in self._parameter_shapes(node).items()}
         return self
 
-    def load_parameters(self, values: Mapping[str, Any]) -> Network:
-        """Take copies of all parameters, as `parameters()` gives them. Returns the network.
+    def load_parameters(self, values: Mapping[str, Any], copy: bool = True) -> Network:
+        """Take all parameters, as `parameters()` gives them, as float32. Returns the network.
 
+        Parameters
+        ----------
+        values : arrays by name, "conv1.weight"
+        copy : False keeps arrays that are float32 and contiguous as they are: the caller gives them up
+
+        Raises
+        ------
         ValueError that lists every missing, unexpected and misshapen key, before anything is changed.
         """
         shapes = self.parameter_shapes()
@@ -336,8 +343,9 @@ class Network:
         if wrong:
             raise ValueError(f"load_parameters: {'; '.join(wrong)}")
         for node in self.nodes.values():
-            node.layer.parameters = {key: np.array(values[f"{node.name}.{key}"], np.float32, order="C")
-                                     for key in self._parameter_shapes(node)}
+            node.layer.parameters = {
+                key: np.array(values[f"{node.name}.{key}"], np.float32, order="C", copy=copy or None)
+                for key in self._parameter_shapes(node)}
         return self
 
     def astype(self, dtype: Any) -> Network:

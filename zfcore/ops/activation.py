@@ -13,7 +13,12 @@ RULES = ("gradient", "deconvnet", "guided")
 
 
 def relu(x: Any, *, backend: Any = None) -> Any:
-    """max(x, 0) of an array of any shape; NaN stays NaN."""
+    """max(x, 0) of an array of any shape; NaN stays NaN.
+
+    Parameters
+    ----------
+    x : any shape
+    """
     backend = backend or backends.of(x)
     checks.floats("relu", "x", x)
     x = backend.asarray(x)
@@ -52,7 +57,12 @@ def relu_backward(dy: Any, y: Any, *, rule: str = "gradient", backend: Any = Non
 
 
 def add(*arrays: Any, backend: Any = None) -> Any:
-    """Sum of one or more arrays of one shape, added from left to right."""
+    """Sum of one or more arrays of one shape, added from left to right.
+
+    Parameters
+    ----------
+    *arrays : one or more of one shape and dtype
+    """
     _given("add", arrays)
     backend = backend or backends.of(arrays[0])
     for i, array in enumerate(arrays):
@@ -104,7 +114,13 @@ def dropout(x: Any, rate: float, *, seed: int, step: int, first: int = 0, backen
 
 
 def concat(*arrays: Any, axis: int = -1, backend: Any = None) -> Any:
-    """Arrays side by side on one axis (default: channels); all other sizes must agree."""
+    """Arrays side by side on one axis (default: channels); all other sizes must agree.
+
+    Parameters
+    ----------
+    *arrays : one or more
+    axis : the axis along which they are joined
+    """
     where = "concat"
     _given(where, arrays)
     backend = backend or backends.of(arrays[0])
@@ -128,7 +144,14 @@ def concat(*arrays: Any, axis: int = -1, backend: Any = None) -> Any:
 
 
 def split(dy: Any, sizes: Sequence[int], *, axis: int = -1, backend: Any = None) -> tuple[Any, ...]:
-    """The adjoint of `concat`: cut one axis (default: channels) into parts of the given sizes."""
+    """The adjoint of `concat`: cut one axis (default: channels) into parts of the given sizes.
+
+    Parameters
+    ----------
+    dy : what `concat` gave, or a signal of its shape
+    sizes : of the parts along the axis, in order
+    axis : the axis that is cut
+    """
     where = "split"
     backend = backend or backends.of(dy)
     checks.floats(where, "dy", dy)

@@ -117,6 +117,7 @@ def convolution_input_gradient(dy: Any, weight: Any, input_shape: Sequence[int],
     dy : (N, P, Q, K), the shape that `convolution` gives for `input_shape`
     weight : (K, R, S, C / groups)
     input_shape : (N, H, W, C) of the convolution's input
+    stride, padding, dilation, groups : as in `convolution`
 
     Returns
     -------
@@ -148,6 +149,7 @@ def convolution_weight_gradient(dy: Any, x: Any, weight_shape: Sequence[int], *,
     dy : (N, P, Q, K)
     x : (N, H, W, C), the convolution's input
     weight_shape : (K, R, S, C / groups)
+    stride, padding, dilation, groups : as in `convolution`
 
     Returns
     -------

@@ -55,7 +55,13 @@ def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = No
 
 
 def linear_input_gradient(dy: Any, weight: Any, *, backend: Any = None) -> Any:
-    """Adjoint of `linear` with respect to x: dy (N, O) times weight (O, I), giving (N, I)."""
+    """Adjoint of `linear` with respect to x: dy (N, O) times weight (O, I), giving (N, I).
+
+    Parameters
+    ----------
+    dy : (N, O)
+    weight : (O, I)
+    """
     where = "linear_input_gradient"
     _matrices(where, dy=dy, weight=weight)
     checks.shape(where, "dy", dy, (dy.shape[0], weight.shape[0]))
@@ -67,7 +73,13 @@ def linear_input_gradient(dy: Any, weight: Any, *, backend: Any = None) -> Any:
 
 
 def linear_weight_gradient(dy: Any, x: Any, *, backend: Any = None) -> Any:
-    """Adjoint of `linear` with respect to the weights: dy (N, O) and x (N, I) give (O, I)."""
+    """Adjoint of `linear` with respect to the weights: dy (N, O) and x (N, I) give (O, I).
+
+    Parameters
+    ----------
+    dy : (N, O)
+    x : (N, I)
+    """
     where = "linear_weight_gradient"
     _matrices(where, dy=dy, x=x)
     checks.shape(where, "dy", dy, (x.shape[0], dy.shape[1]))

@@ -36,7 +36,13 @@ def _labels(where: str, labels: Any, shape: tuple[int, ...]) -> None:
 
 
 def softmax(x: Any, *, axis: int = -1, backend: Any = None) -> Any:
-    """Softmax of every row of x (N, C); scores of any size, a row of -inf alone is refused."""
+    """Softmax of every row of x (N, C); scores of any size, a row of -inf alone is refused.
+
+    Parameters
+    ----------
+    x : (N, C)
+    axis : the last one, as -1 or 1
+    """
     where = "softmax"
     backend = backend or backends.of(x)
     _scores(where, "x", x)
@@ -49,7 +55,13 @@ def softmax(x: Any, *, axis: int = -1, backend: Any = None) -> Any:
 
 
 def softmax_gradient(dy: Any, y: Any, *, backend: Any = None) -> Any:
-    """dx = y * (dy - sum(dy * y)) for y = softmax(x), both (N, C)."""
+    """dx = y * (dy - sum(dy * y)) for y = softmax(x), both (N, C).
+
+    Parameters
+    ----------
+    dy : (N, C), the signal
+    y : (N, C), what `softmax` gave
+    """
     where = "softmax_gradient"
     backend = backend or backends.of(dy)
     _scores(where, "dy", dy)
@@ -95,7 +107,13 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, backend: Any = None) -> t
 
 
 def softmax_cross_entropy_gradient(probabilities: Any, labels: Any, *, backend: Any = None) -> Any:
-    """Gradient of the mean loss by the logits: (probabilities - one at the label) / N."""
+    """Gradient of the mean loss by the logits: (probabilities - one at the label) / N.
+
+    Parameters
+    ----------
+    probabilities : (N, C), from `softmax_cross_entropy`
+    labels : integers (N,)
+    """
     where = "softmax_cross_entropy_gradient"
     backend = backend or backends.of(probabilities)
     _scores(where, "probabilities", probabilities)

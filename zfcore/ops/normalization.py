@@ -54,6 +54,9 @@ def response_norm(x: Any, *, size: int = 5, alpha: float = 1e-4, beta: float = 0
     Parameters
     ----------
     x : (..., C), C >= size
+    size : maps in the window
+    alpha, beta, k : the constants of D
+    alpha_is_divided_by_size : whether a is alpha / size
     """
     where = "response_norm"
     backend = backend or backends.of(x)
@@ -66,7 +69,16 @@ def response_norm(x: Any, *, size: int = 5, alpha: float = 1e-4, beta: float = 0
 
 def response_norm_gradient(dy: Any, x: Any, *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0,
                            alpha_is_divided_by_size: bool = False, backend: Any = None) -> Any:
-    """Gradient of `response_norm` by x (its input, the only thing it needs stored)."""
+    """Gradient of `response_norm` by x (its input, the only thing it needs stored).
+
+    Parameters
+    ----------
+    dy : the signal, of x's shape
+    x : (..., C), the input of `response_norm`
+    size : maps in the window
+    alpha, beta, k : the constants of D
+    alpha_is_divided_by_size : whether a is alpha / size
+    """
     where = "response_norm_gradient"
     backend = backend or backends.of(x)
     settings = _across(where, x, size, alpha, beta, k, alpha_is_divided_by_size)
@@ -104,6 +116,10 @@ def contrast_norm(x: Any, *, size: int = 9, alpha: float = 1e-4, beta: float = 0
     tile : x is a batch of crops. The output has the crop's size; cells outside the map are 0. Two windows
         are used in sequence, so cells closer to the crop's first or last row or column than twice the
         window's reach lack neighbours and differ from the whole map's; the others are equal bit for bit.
+    size : side of the window
+    alpha, beta, k : the constants of D
+    alpha_is_divided_by_area : whether a is alpha / size ** 2
+    mode : "divisive" or "subtractive"
     """
     where = "contrast_norm"
     backend = backend or backends.of(x)
@@ -123,6 +139,12 @@ def contrast_norm_gradient(dy: Any, x: Any, *, size: int = 9, alpha: float = 1e-
     ----------
     dy : of x's shape
     mean_is_constant : hold the local mean fixed, as cuda-convnet does; not the gradient (0.4 to 5 % off)
+    x : (N, H, W, C), the input of `contrast_norm`
+    size : side of the window
+    alpha, beta, k : the constants of D
+    alpha_is_divided_by_area : whether a is alpha / size ** 2
+    mode : "divisive" or "subtractive"
+    tile : as in `contrast_norm`
     """
     where = "contrast_norm_gradient"
     backend = backend or backends.of(x)
@@ -148,7 +170,11 @@ def batch_norm(x: Any, scale: Any, bias: Any, mean: Any, variance: Any, *, epsil
                backend: Any = None) -> Any:
     """Batch norm at inference: (x - mean) * scale / sqrt(variance + epsilon) + bias, per channel.
 
-    x : (..., C); scale, bias, mean, variance : (C,)
+    Parameters
+    ----------
+    x : (..., C)
+    scale, bias, mean, variance : (C,)
+    epsilon : added to the variance
     """
     where = "batch_norm"
     backend = backend or backends.of(x)
@@ -167,7 +193,14 @@ def _positive(where: str, variance: Any, epsilon: float) -> None:
 
 
 def batch_norm_gradient(dy: Any, scale: Any, variance: Any, *, epsilon: float = 1e-5, backend: Any = None) -> Any:
-    """Gradient of `batch_norm` by x: dy * scale / sqrt(variance + epsilon); every rule's way down."""
+    """Gradient of `batch_norm` by x: dy * scale / sqrt(variance + epsilon); every rule's way down.
+
+    Parameters
+    ----------
+    dy : (..., C), the signal
+    scale, variance : (C,)
+    epsilon : added to the variance
+    """
     where = "batch_norm_gradient"
     backend = backend or backends.of(dy)
     checks.floats(where, "dy", dy)
@@ -181,7 +214,15 @@ def batch_norm_gradient(dy: Any, scale: Any, variance: Any, *, epsilon: float = 
 
 def batch_norm_parameter_gradients(dy: Any, x: Any, mean: Any, variance: Any, *, epsilon: float = 1e-5,
                                    backend: Any = None) -> tuple[Any, Any]:
-    """Gradients of `batch_norm` by scale and bias, (C,) each."""
+    """Gradients of `batch_norm` by scale and bias, (C,) each.
+
+    Parameters
+    ----------
+    dy : (..., C), the signal
+    x : (..., C), the input
+    mean, variance : (C,), those of the forward pass
+    epsilon : added to the variance
+    """
     where = "batch_norm_parameter_gradients"
     backend = backend or backends.of(x)
     _per_channel(where, x, epsilon, mean=mean, variance=variance)
@@ -196,6 +237,12 @@ def batch_norm_parameter_gradients(dy: Any, x: Any, mean: Any, variance: Any, *,
 def batch_norm_training(x: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5,
                         backend: Any = None) -> tuple[Any, Any, Any]:
     """Batch norm with the batch's own statistics (Ioffe and Szegedy 2015).
+
+    Parameters
+    ----------
+    x : (..., C)
+    scale, bias : (C,)
+    epsilon : added to the variance
 
     Returns
     -------
@@ -217,7 +264,16 @@ def batch_norm_training(x: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5,
 
 def batch_norm_training_gradient(dy: Any, x: Any, mean: Any, variance: Any, scale: Any, *, epsilon: float = 1e-5,
                                  backend: Any = None) -> tuple[Any, Any, Any]:
-    """Gradients of `batch_norm_training`: (dx, dscale, dbias); mean and variance are its results."""
+    """Gradients of `batch_norm_training`: (dx, dscale, dbias); mean and variance are its results.
+
+    Parameters
+    ----------
+    dy : (..., C), the signal
+    x : (..., C), the input
+    mean, variance : (C,), what `batch_norm_training` gave
+    scale : (C,)
+    epsilon : added to the variance
+    """
     where = "batch_norm_training_gradient"
     backend = backend or backends.of(x)
     _per_channel(where, x, epsilon, mean=mean, variance=variance, scale=scale)

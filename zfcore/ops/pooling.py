@@ -174,6 +174,7 @@ def switches_to_flat(switches: Any, input_shape: Any, *, window: Any, stride: An
     ----------
     switches : uint8 (N, P, Q, C)
     input_shape : exact (N, H, W, C) of the pooling layer's input
+    window, stride, padding : as in `max_pool`
 
     Returns
     -------
@@ -205,6 +206,12 @@ def switches_to_flat(switches: Any, input_shape: Any, *, window: Any, stride: An
 def switches_from_flat(flat: Any, input_shape: Any, *, window: Any, stride: Any = None, padding: Any = 0,
                        backend: Any = None) -> Any:
     """Convert flat indices of PyTorch or ONNX (per plane, int64, transposed to NHWC) to switches.
+
+    Parameters
+    ----------
+    flat : int64 (N, P, Q, C)
+    input_shape : exact (N, H, W, C) of the pooling layer's input
+    window, stride, padding : as in `max_pool`
 
     Raises
     ------
@@ -287,7 +294,14 @@ def average_pool(x: Any, *, window: Any, stride: Any = None, padding: Any = 0, c
 def average_pool_gradient(dy: Any, input_shape: Any, *, window: Any, stride: Any = None, padding: Any = 0,
                           ceil_mode: bool = False, divisor: str = "valid", tile: Tile | None = None,
                           backend: Any = None) -> Any:
-    """Adjoint of `average_pool`: dx (N, H, W, C) from dy (N, P, Q, C) and the exact input shape."""
+    """Adjoint of `average_pool`: dx (N, H, W, C) from dy (N, P, Q, C) and the exact input shape.
+
+    Parameters
+    ----------
+    dy : (N, P, Q, C), the signal
+    input_shape : (N, H, W, C)
+    window, stride, padding, ceil_mode, divisor, tile : as in `average_pool`
+    """
     where = "average_pool_gradient"
     backend = backend or backends.of(dy)
     checks.floats(where, "dy", dy, 4)
@@ -306,7 +320,12 @@ def _whole_maps(where: str, x: Any) -> None:
 
 
 def global_average_pool(x: Any, *, backend: Any = None) -> Any:
-    """Mean of every map of x (N, H, W, C), summed in raster order: (N, C)."""
+    """Mean of every map of x (N, H, W, C), summed in raster order: (N, C).
+
+    Parameters
+    ----------
+    x : (N, H, W, C)
+    """
     backend = backend or backends.of(x)
     _whole_maps("global_average_pool", x)
     x = backend.asarray(x)
@@ -316,7 +335,13 @@ def global_average_pool(x: Any, *, backend: Any = None) -> Any:
 
 
 def global_average_pool_gradient(dy: Any, input_shape: Any, *, backend: Any = None) -> Any:
-    """Gradient of `global_average_pool`: dy (N, C) spread over the cells of (N, H, W, C)."""
+    """Gradient of `global_average_pool`: dy (N, C) spread over the cells of (N, H, W, C).
+
+    Parameters
+    ----------
+    dy : (N, C), the signal
+    input_shape : (N, H, W, C)
+    """
     where = "global_average_pool_gradient"
     backend = backend or backends.of(dy)
     checks.floats(where, "dy", dy, 2)
@@ -330,6 +355,10 @@ def global_average_pool_gradient(dy: Any, input_shape: Any, *, backend: Any = No
 
 def map_maximum(x: Any, *, backend: Any = None) -> tuple[Any, Any]:
     """Greatest value of every map of x (N, H, W, C), and where.
+
+    Parameters
+    ----------
+    x : (N, H, W, C)
 
     Returns
     -------
@@ -347,12 +376,23 @@ def map_maximum(x: Any, *, backend: Any = None) -> tuple[Any, Any]:
 
 
 def global_max_pool(x: Any, *, backend: Any = None) -> tuple[Any, Any]:
-    """Global max pooling: `map_maximum` under its layer's name."""
+    """Global max pooling: `map_maximum` under its layer's name.
+
+    Parameters
+    ----------
+    x : (N, H, W, C)
+    """
     return map_maximum(x, backend=backend)
 
 
 def global_max_pool_gradient(dy: Any, positions: Any, input_shape: Any, *, backend: Any = None) -> Any:
     """Gradient of `global_max_pool`: (N, H, W, C), dy (N, C) at the recorded positions, else 0.
+
+    Parameters
+    ----------
+    dy : (N, C), the signal
+    positions : int32 (N, C), what `global_max_pool` gave
+    input_shape : (N, H, W, C)
 
     Raises
     ------

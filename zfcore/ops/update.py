@@ -35,6 +35,13 @@ def sgd_step(weight: Any, velocity: Any, gradient: Any, *, learning_rate: float,
     v = momentum v - learning_rate (g + decay w), w += v. Without (PyTorch's form):
     v = momentum v + g + decay w, w -= learning_rate v. Equal while the rate is constant (up to the
     velocity's scale), different when it changes.
+
+    Parameters
+    ----------
+    weight, velocity : any shape, the same; changed
+    gradient : of that shape
+    learning_rate, momentum, decay : numbers
+    rate_in_velocity : which of the two forms
     """
     where = "sgd_step"
     backend = backend or backends.of(weight)
@@ -52,6 +59,14 @@ def adam_step(weight: Any, first: Any, second: Any, gradient: Any, *, step: int,
     """One step of Adam (Kingma and Ba 2015, algorithm 1), in place on weight and both moments.
 
     `step` counts from 1. `decay` adds decay * weight to the gradient (L2, as torch.optim.Adam).
+
+    Parameters
+    ----------
+    weight, first, second : any shape, the same; changed
+    gradient : of that shape
+    step : from 1
+    learning_rate, beta1, beta2, epsilon : numbers
+    decay : weight decay
     """
     where = "adam_step"
     backend = backend or backends.of(weight)
@@ -70,6 +85,11 @@ def renormalize_filters(weight: Any, radius: float, *, backend: Any = None) -> N
     """Rescale, in place, each filter (axis 0) whose root mean square exceeds `radius` to that radius.
 
     Zeiler & Fergus 2014, section 3: radius 0.1. Filters at or below it are left alone.
+
+    Parameters
+    ----------
+    weight : (filters, ...); changed
+    radius : the largest root mean square that a filter may keep
     """
     where = "renormalize_filters"
     backend = backend or backends.of(weight)

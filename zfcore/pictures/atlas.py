@@ -16,7 +16,7 @@ from .. import checks
 from .tiles import GRAY, enlarge, grid, in_rgb_order, resize_tiles, signed, symmetric_scale
 
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (128, 132, 140)
-PERCENTILE = 99.9  # of a map's magnitudes: a handful of extreme pixels does not dim the other nine pictures
+PERCENTILE = 99.8  # of a map's magnitudes: a few extreme pixels must not dim all nine pictures
 
 
 def outside_gray(patches: np.ndarray, origins: np.ndarray, extent: Sequence[int]) -> np.ndarray:
@@ -46,7 +46,7 @@ def card_pictures(projections: np.ndarray, patches: np.ndarray, origins: np.ndar
     filled : bool (k,), False for entries that show nothing; None: all do
     smallest, largest : limits of a tile's side in pixels
     gap, background : between tiles
-    scale : magnitude shown as black or white, one for all k; None: the 99.9th percentile of theirs
+    scale : magnitude shown as black or white, one for all k; None: their 99.8th percentile
 
     Returns
     -------

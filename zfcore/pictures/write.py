@@ -34,7 +34,7 @@ def png(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
 
 
 def encode_small(pixels: np.ndarray, limit: int) -> tuple[bytes, str]:
-    """A PNG where it takes at most `limit` bytes, else a JPEG of high quality.
+    """A PNG where it takes at most `limit` bytes, else a JPEG of good quality.
 
     Photographs as PNG would make a page of hundreds of them ten times as large.
 
@@ -53,5 +53,5 @@ def encode_small(pixels: np.ndarray, limit: int) -> tuple[bytes, str]:
             return content, ".png"
     stream = io.BytesIO()
     _image(pixels[:, :, None] if pixels.ndim == 2 else pixels).save(
-        stream, "JPEG", quality=85, subsampling=0)
+        stream, "JPEG", quality=80, subsampling=0)
     return stream.getvalue(), ".jpg"

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import __version__, checks
 from ..data.decode import printable
+from ..files import atomic_write
 from ..kernels.threads import get_num_threads
 from ..pictures import atlas_picture, card_pictures, encode_small, filter_picture, png
 from ..study import results
@@ -23,7 +24,7 @@ from .sanity import sanity_pictures
 
 PROJECTION_LIMIT = 512 * 2**20  # bytes of projections that are kept as arrays beside the page
 PNG_LIMIT = 12_000  # bytes; a card's larger pictures become JPEG
-LINE = 34  # shade of the hairlines between tiles, for light pages and dark ones
+LINE = 80  # shade of the hairlines between tiles, for light pages and dark ones
 
 RULES = {
     "deconvnet": (" by a deconvnet: unpooling through the recorded switches, rectifying, and the transposed filters",
@@ -75,8 +76,8 @@ def write(folder: str | os.PathLike[str], atlas: Atlas, *, rule: str = "deconvne
         atlas.save(root / "atlas", force=force)
     names = {"title": title or f"What {printable(atlas.network_name) or 'the network'} responds to",
              "facts": page.facts(accuracy, facts or {}), "arrays": arrays}
-    (root / "index.html").write_text(_environment().get_template("atlas.html").render(
-        **names, **page.values()), encoding="utf-8")
+    text = _environment().get_template("atlas.html").render(**names, **page.values())
+    atomic_write(root / "index.html", text.encode())  # last: a page that is there is whole
     return root / "index.html"
 
 

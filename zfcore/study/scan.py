@@ -123,7 +123,7 @@ def scan(network: Any, images: Any, layers: Sequence[str] | str | None = None, t
         layers=layers_found, top=top, image_shape=network.input_shape, count=len(source),
         covered=[(begin, end)] if end > begin else [], names={index: source.names[index] for index in kept},
         labels={} if source.labels is None else {index: int(source.labels[index]) for index in kept},
-        class_names=source.class_names or network.class_names, skipped=dict(sorted(stream.skipped.items())),
+        class_names=source.class_names, skipped=dict(sorted(stream.skipped.items())),
         hashes={"network": results.network_hash(network), "images": source.manifest(),
                 "pixels": f"{stream.pixel_hash:064x}"},
         preprocessing=network.preprocessing, network_name=network.name, network=network)

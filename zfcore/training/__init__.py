@@ -1,6 +1,7 @@
 """Training: optimizers over a network's parameters, and the loop that fits them to labelled images."""
 
+from .augmentation import Shifts
 from .optimizers import SGD, Adam, Optimizer
 from .trainer import Epoch, Evaluation, NonFiniteLoss, evaluate, fit
 
-__all__ = ["SGD", "Adam", "Epoch", "Evaluation", "NonFiniteLoss", "Optimizer", "evaluate", "fit"]
+__all__ = ["SGD", "Adam", "Epoch", "Evaluation", "NonFiniteLoss", "Optimizer", "Shifts", "evaluate", "fit"]

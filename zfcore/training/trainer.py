@@ -1,8 +1,9 @@
 """The training loop: a walk up, softmax cross-entropy, the walk down under the gradient rule, a step.
 
-Everything random comes from the seed: epoch e is shuffled by the generator of (seed, e), and dropout's
-masks are keyed by the seed and counted by the step. So a run is the same bit for bit every time, for
-any number of threads, and can be taken up again at any epoch.
+Everything random comes from the seed: epoch e is shuffled by the generator of (seed, e), batch b of it
+is augmented by that of (seed, e, b), and dropout's masks are keyed by the seed and counted by the step.
+So a run is the same bit for bit every time, for any number of threads, and can be taken up again at any
+epoch.
 """
 
 from __future__ import annotations
@@ -89,9 +90,8 @@ def _labelled(where: str, images: Any, labels: Any, classes: int) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def _batch(net: Network, images: Any, index: Any) -> Any:
+def _prepared(net: Network, batch: Any) -> Any:
     """Images as the network takes them: 8-bit pixels are preprocessed, floats already are."""
-    batch = images[index]
     if batch.dtype != np.uint8:
         return batch
     if net.preprocessing is None:
@@ -122,6 +122,7 @@ def fit(
     optimizer: Optimizer | None = None,
     seed: int = 0,
     schedule: Callable[[int], float] | None = None,
+    augment: Callable[[Any, np.random.Generator], Any] | None = None,
     validation: tuple[Any, Any] | None = None,
     progress: bool = True,
     callback: Callable[[Epoch], object] | None = None,
@@ -138,6 +139,7 @@ def fit(
     optimizer : None: SGD with momentum 0.9, rate 0.01 and filter renormalisation at 0.1, the ZF recipe
     seed : of the order of the images and of dropout
     schedule : learning rate of each epoch, from 0; None: the optimizer's stays
+    augment : changes a batch of images before it is preprocessed, with a generator of the batch's own
     validation : (images, labels) to evaluate after each epoch
     progress : show a bar on stderr
     callback : called with each finished Epoch
@@ -167,7 +169,10 @@ def fit(
             for place in range(total):
                 chosen = order[place * batch_size : (place + 1) * batch_size]
                 step = number * total + place
-                batch = _batch(net, images, chosen)
+                batch = images[chosen]
+                if augment is not None:
+                    batch = augment(batch, np.random.default_rng([seed, number, place]))
+                batch = _prepared(net, batch)
                 losses, right = _step(net, batch, targets[chosen], optimizer, seed, step)
                 loss, hits = loss + losses, hits + right
                 bar.update()
@@ -216,7 +221,7 @@ def evaluate(net: Network, images: Any, labels: Any, *, batch_size: int = 128,
     losses, predictions = [], []
     for start in tqdm(range(0, len(targets), batch_size), desc="evaluating", disable=not progress):
         index = slice(start, start + batch_size)
-        logits = net.forward(_batch(net, images, index), to=net.logits).output
+        logits = net.forward(_prepared(net, images[index]), to=net.logits).output
         each, probabilities = net.ops.softmax_cross_entropy(logits, targets[index])
         losses.append(net.ops.backend.to_numpy(each))
         predictions.append(net.ops.backend.to_numpy(probabilities).argmax(axis=1))
