@@ -90,7 +90,7 @@ class Prepared(BackendRep):
             value = outputs[name]
             if isinstance(value, Value):
                 results.append(_onnx(forward.kept[names[value.entry]], value, batched))
-            else:
+            elif value is not None:
                 results.append(value[0])
         return tuple(results)
 
@@ -110,7 +110,8 @@ class Prepared(BackendRep):
         return np.concatenate(parts, axis=1).reshape(shape)
 
     @staticmethod
-    def _indices(converter: Converter, caches: dict[str, Any], tensor: str, names: dict[Entry, str]) -> np.ndarray:
+    def _indices(converter: Converter, caches: dict[str, Any], tensor: str,
+                 names: dict[Entry, str]) -> np.ndarray:
         """A max pool's indices as ONNX counts them: through the whole tensor of the input."""
         from ... import ops
 

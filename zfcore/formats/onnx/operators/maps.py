@@ -280,10 +280,10 @@ def response_norm(c: Converter, node: Operation) -> None:
     size = node.attributes.get("size")
     if not isinstance(size, int) or size < 1:
         raise Unsupported(f"size is {size}")
-    values = [float(node.attributes.get(name, default))
-              for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))]
+    alpha, beta, k = (float(node.attributes.get(name, default))
+                      for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
     try:
-        layer = ResponseNorm(size, *values, alpha_is_divided_by_size=True, mirrored=size % 2 == 0)
+        layer = ResponseNorm(size, alpha, beta, k, alpha_is_divided_by_size=True, mirrored=size % 2 == 0)
     except (ValueError, TypeError) as error:
         raise Unsupported(str(error)) from None
     made = c.emit(layer, [entry], node.outputs[0], op="LRN")
@@ -362,7 +362,8 @@ def resize(c: Converter, node: Operation) -> None:
     coordinates = "asymmetric" if old else attributes.get("coordinate_transformation_mode", "half_pixel")
     nearest = "floor" if old else attributes.get("nearest_mode", "round_prefer_floor")
     if mode not in ("nearest", "linear") or attributes.get("antialias", 0):
-        raise Unsupported(f"its interpolation mode is {mode!r}{' with antialias' * bool(attributes.get('antialias'))}")
+        smooth = " with antialias" if attributes.get("antialias", 0) else ""
+        raise Unsupported(f"its interpolation mode is {mode!r}{smooth}")
     if coordinates == "tf_crop_and_resize":
         raise Unsupported(f"its interpolation mode is {coordinates!r}")
     whole = [1, *value.view.shape]
@@ -394,11 +395,12 @@ def resize(c: Converter, node: Operation) -> None:
             scales[axis], sizes[axis] = scale, math.floor(whole[axis] * scale)
     if scales[:2] != [1.0, 1.0]:
         raise Unsupported(f"its scales are {scales[:8]}; allowed: 1 for images and maps")
-    size = [1] * (2 - places) + sizes[2:]
+    result = [1] * (2 - places) + sizes[2:]
     factors = [1.0] * (2 - places) + scales[2:]
-    exact = all(factor == out / entry.shape[axis] for axis, (factor, out) in enumerate(zip(factors, size, strict=True)))
+    exact = all(factor == out / entry.shape[axis]
+                for axis, (factor, out) in enumerate(zip(factors, result, strict=True)))
     try:
-        layer = Resize((size[0], size[1]), mode, coordinates, nearest, None if exact else (factors[0], factors[1]))
+        layer = Resize((result[0], result[1]), mode, coordinates, nearest, None if exact else (factors[0], factors[1]))
     except (ValueError, TypeError) as error:
         raise Unsupported(str(error)) from None
     made = c.emit(layer, [entry], node.outputs[0], op=node.op)
