@@ -23,6 +23,8 @@ from .graph import Declared, Graph, Operation
 from .tensors import Budget
 from .views import Part, View, canonical, last_first
 
+# What a node with attributes of the wrong kind, or too few inputs or outputs, leads to in a handler.
+MALFORMED = (TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 Handler = Callable[["Converter", Operation], None]
 OPERATORS: dict[str, Handler] = {}
 
@@ -87,7 +89,7 @@ class Converter:
     shapes : for every input that is data, its ONNX shape without the batch
     batched : whether the tensors' first axis is the batch; else a whole tensor is one image
     batch : the number of images that the file was made for, if it says one
-    budget : bytes that folded constants may take
+    budget : bytes that folded constants and the layers' parameters may take
     bound : inputs whose values are known
     """
 
@@ -142,11 +144,12 @@ class Converter:
                 continue
             try:
                 self._convert(node)
-            except ValueError as error:
+            except (ValueError, *MALFORMED) as error:
                 if not isinstance(error, Unsupported) and str(error).startswith("onnx: "):
                     raise
                 if f"{node}" not in unknown:
-                    self.problems.append(f"{node}: {error}")
+                    what = str(error) if isinstance(error, ValueError) else f"it is malformed ({str(error)[:200]})"
+                    self.problems.append(f"{node}: {what}")
                 self._poisoned.update(node.outputs)
         self.problems[:0] = [f"{name} (operator)" for name in unknown]
         if self.problems:
@@ -259,10 +262,11 @@ class Converter:
             raise Unsupported(str(error)) from None
         arrays = {}
         for name, size in wanted.items():
-            array = np.array((parameters or {})[name], np.float32, order="C")  # the layer's own
-            if array.shape != size:
-                raise Unsupported(f"its {name} has shape {array.shape}; its input asks for {size}")
-            arrays[name] = array
+            given = np.asarray((parameters or {})[name])
+            if given.shape != size:
+                raise Unsupported(f"its {name} has shape {given.shape}; its input asks for {size}")
+            self.budget.take(f"{name} of {tensor[:200]!r}", given.size * 4)
+            arrays[name] = np.array(given, np.float32, order="C")  # the layer's own
         return self._add(Entry(layer, tuple(inputs), shape, tensor, arrays, hint=hint, op=op))
 
     def define(self, node: Operation, entry: Entry, view: View, index: int = 0) -> None:

@@ -55,7 +55,7 @@ def from_maps(entry: Entry, places: int) -> View:
 
 def _sizes(node: Operation, name: str, places: int, default: int, least: int = 0) -> list[int]:
     """(vertical, horizontal) of an attribute with one number an axis."""
-    values = [int(value) for value in node.attributes.get(name, (default,) * places)]
+    values = list(node.integers(name, (default,) * places))
     if len(values) != places or any(not least <= value < 2**31 for value in values):
         raise Unsupported(f"{name} is {values[:8]}, on {places} axes")
     return [default] * (2 - places) + values
@@ -65,7 +65,7 @@ def _padding(node: Operation, size: Sequence[int], window: Sequence[int], stride
              dilation: Sequence[int], places: int) -> tuple[int, int, int, int]:
     """(top, bottom, left, right) from `pads` or `auto_pad`."""
     automatic = node.attributes.get("auto_pad", "NOTSET")
-    pads = [int(value) for value in node.attributes.get("pads", (0,) * (2 * places))]
+    pads = list(node.integers("pads", (0,) * (2 * places)))
     if automatic in ("SAME_UPPER", "SAME_LOWER"):
         result = []
         for axis in range(2):
@@ -211,6 +211,7 @@ def average_pool(c: Converter, node: Operation) -> None:
     entry = c.emit(Pad(padding), [entry], name + "_padded")
     made = c.emit(AveragePool(window, stride), [entry], name if counted else name + "_pooled", op="AveragePool")
     if not counted:
+        c.budget.take(f"the divisors of {name[:200]!r}", 16 * (made.shape[0] * made.shape[1] + sum(made.shape)))
         factors = [_share(size[axis], padding[2 * axis], window[axis], stride[axis], made.shape[axis])
                    for axis in range(2)]
         made = c.emit(Scale((*made.shape[:2], 1), bias=False), [made], name,
