@@ -46,13 +46,9 @@ from ..kernels.pooling import (  # noqa: F401
     switches_to_flat,
 )
 from ..kernels.update import adam_step, renormalize_filters, sgd_step  # noqa: F401
+from .memory import empty  # noqa: F401
 
 name = "numba"
-
-
-def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Uninitialised array of this backend."""
-    return np.empty(shape, dtype)
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ from ... import checks
 from ...network import Network
 from ...units import PRE
 from .. import presets
-from . import operators  # noqa: F401 (registers the operators)
+from . import operators, texts  # noqa: F401 (importing operators registers them)
 from .convert import Converter, Entry, Value, declared_batch
 from .graph import Declared, Graph, build, parse
 from .tensors import MAX_BYTES, Budget
@@ -76,13 +76,15 @@ def read(path: str | os.PathLike[str], preprocessing: Any = None, *,
     if size > max_bytes:
         raise ValueError(f"{target}: has {size} bytes; allowed: {max_bytes} (max_bytes)")
     try:
-        graph = build(parse(target.read_bytes()), target.parent, Budget(max_bytes))
+        model = parse(target.read_bytes())
+        graph = build(model, target.parent, Budget(max_bytes))
         converter = converter_of(graph, input_shape, Budget(max_bytes))
         result = finish(converter, target.stem)
+        net = result.network
+        net.preprocessing = presets.resolve(preprocessing, net.input_shape, target)
+        texts.restore(net, model)
     except ValueError as error:
         raise ValueError(f"{target}: {str(error).removeprefix('onnx: ')}") from None
-    net = result.network
-    net.preprocessing = presets.resolve(preprocessing, net.input_shape, target)
     if class_names is not None:
         net.class_names = [str(name) for name in class_names]
     return result
