@@ -18,24 +18,28 @@ MAX_JSON = 10_000_000
 
 def _caffe(shape: Sequence[int]) -> Preprocessing:
     """Caffe's reference networks: BGR, 0 to 255, minus ImageNet's mean colour, warped to 256 x 256."""
-    return Preprocessing("BGR", (104.0, 117.0, 123.0), 1.0, _warp(shape), tuple(shape[:2]))
+    return Preprocessing("BGR", (104.0, 117.0, 123.0), 1.0, _warp(shape), _size(shape))
 
 
 def _torchvision(shape: Sequence[int]) -> Preprocessing:
     """torchvision's classification networks: RGB in units of ImageNet's standard deviation."""
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     return Preprocessing("RGB", [255 * value for value in mean], [1 / (255 * value) for value in deviation],
-                         max(_RESIZED, *shape[:2]), tuple(shape[:2]))
+                         max(_RESIZED, *shape[:2]), _size(shape))
 
 
 def _zero_one(shape: Sequence[int]) -> Preprocessing:
     """Values from 0 to 1, the whole picture warped to the input's size."""
-    return Preprocessing("L" if shape[2] == 1 else "RGB", 0.0, 1 / 255, tuple(shape[:2]))
+    return Preprocessing("L" if shape[2] == 1 else "RGB", 0.0, 1 / 255, _size(shape))
 
 
 def _minus_one_one(shape: Sequence[int]) -> Preprocessing:
     """Values from -1 to 1, the whole picture warped to the input's size."""
-    return Preprocessing("L" if shape[2] == 1 else "RGB", 127.5, 1 / 127.5, tuple(shape[:2]))
+    return Preprocessing("L" if shape[2] == 1 else "RGB", 127.5, 1 / 127.5, _size(shape))
+
+
+def _size(shape: Sequence[int]) -> tuple[int, int]:
+    return shape[0], shape[1]
 
 
 def _warp(shape: Sequence[int]) -> tuple[int, int]:
@@ -132,7 +136,7 @@ def _published(config: Mapping[str, Any], shape: Sequence[int], where: str) -> P
     means = [key for key in ("mean", "mean_bgr", "mean_rgb") if key in config]
     if len(means) > 1:
         raise ValueError(f"{where}: it has {' and '.join(means)}; allowed: one of them")
-    mean = config[means[0]] if means else 0.0
+    mean: Any = config[means[0]] if means else 0.0
     if means and means[0] != "mean" and means[0] != f"mean_{color.lower()}":
         mean = list(mean)[::-1]
     words = str(config.get("resize", ""))

@@ -35,7 +35,7 @@ class TransposedConvolution(Layer):
     groups: int = 1
     output_padding: int | tuple[int, int] = 0
     bias: bool = True
-    activation: str | None = None  # type: ignore[misc]
+    activation: str | None = None
 
     def __post_init__(self) -> None:
         where = "TransposedConvolution"

@@ -132,7 +132,8 @@ def _coordinate(position: np.ndarray, size: int, out: int, scale: float, coordin
     if coordinates == "asymmetric":
         return position / scale
     if coordinates == "align_corners":
-        return position * (size - 1) / (out - 1) if out > 1 else np.zeros_like(position)
+        length = out if abs(scale * size - out) < 1e-6 * out else scale * size  # ONNX: before it is cut off
+        return position * (size - 1) / (length - 1) if out > 1 else np.zeros_like(position)
     if coordinates == "pytorch_half_pixel" and out <= 1:
         return np.zeros_like(position)
     place = (position + 0.5) / scale - 0.5

@@ -132,7 +132,12 @@ def clip_backward(dy: Any, x: Any, low: float, high: float, *, rule: str = "grad
 
 
 def sigmoid(x: Any, *, backend: Any = None) -> Any:
-    """1 / (1 + exp(-x)) of an array of any shape, without overflow."""
+    """1 / (1 + exp(-x)) of an array of any shape, without overflow.
+
+    Parameters
+    ----------
+    x : array of any shape
+    """
     def value(x: np.ndarray) -> np.ndarray:
         small = np.exp(-np.abs(x))
         return np.where(x >= 0, 1, small) / (1 + small)
@@ -141,7 +146,12 @@ def sigmoid(x: Any, *, backend: Any = None) -> Any:
 
 
 def sigmoid_gradient(dy: Any, y: Any, *, backend: Any = None) -> Any:
-    """Gradient of `sigmoid` by its input, from its output y: dy * y * (1 - y)."""
+    """Gradient of `sigmoid` by its input, from its output y: dy * y * (1 - y).
+
+    Parameters
+    ----------
+    dy, y : of one shape
+    """
     backend = backend or backends.of(dy)
     _same("sigmoid_gradient", dy=dy, y=y)
     dy, y = _host(backend, dy, y)
@@ -149,12 +159,22 @@ def sigmoid_gradient(dy: Any, y: Any, *, backend: Any = None) -> Any:
 
 
 def tanh(x: Any, *, backend: Any = None) -> Any:
-    """Hyperbolic tangent of an array of any shape."""
+    """Hyperbolic tangent of an array of any shape.
+
+    Parameters
+    ----------
+    x : array of any shape
+    """
     return _wide("tanh", np.tanh, x, backend)
 
 
 def tanh_gradient(dy: Any, y: Any, *, backend: Any = None) -> Any:
-    """Gradient of `tanh` by its input, from its output y: dy * (1 - y ** 2)."""
+    """Gradient of `tanh` by its input, from its output y: dy * (1 - y ** 2).
+
+    Parameters
+    ----------
+    dy, y : of one shape
+    """
     backend = backend or backends.of(dy)
     _same("tanh_gradient", dy=dy, y=y)
     dy, y = _host(backend, dy, y)
@@ -170,7 +190,12 @@ def _wide(where: str, function: Callable[[np.ndarray], np.ndarray], x: Any, back
 
 
 def log_softmax(x: Any, *, backend: Any = None) -> Any:
-    """log(softmax(x)) over the last axis of (..., C)."""
+    """log(softmax(x)) over the last axis of (..., C).
+
+    Parameters
+    ----------
+    x : (..., C), C at least 1
+    """
     def value(x: np.ndarray) -> np.ndarray:
         shifted = x - x.max(axis=-1, keepdims=True)
         return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
@@ -181,7 +206,12 @@ def log_softmax(x: Any, *, backend: Any = None) -> Any:
 
 
 def log_softmax_gradient(dy: Any, y: Any, *, backend: Any = None) -> Any:
-    """Gradient of `log_softmax` by its input, from its output y: dy - exp(y) * sum of dy."""
+    """Gradient of `log_softmax` by its input, from its output y: dy - exp(y) * sum of dy.
+
+    Parameters
+    ----------
+    dy, y : of one shape
+    """
     backend = backend or backends.of(dy)
     _same("log_softmax_gradient", dy=dy, y=y)
     dy, y = _host(backend, dy, y)
@@ -191,17 +221,32 @@ def log_softmax_gradient(dy: Any, y: Any, *, backend: Any = None) -> Any:
 
 
 def subtract(a: Any, b: Any, *, backend: Any = None) -> Any:
-    """a - b, of one shape."""
+    """a - b, of one shape.
+
+    Parameters
+    ----------
+    a, b : of one shape and dtype
+    """
     return _arithmetic("subtract", np.subtract, a, b, backend)
 
 
 def multiply(a: Any, b: Any, *, backend: Any = None) -> Any:
-    """a * b, of one shape."""
+    """a * b, of one shape.
+
+    Parameters
+    ----------
+    a, b : of one shape and dtype
+    """
     return _arithmetic("multiply", np.multiply, a, b, backend)
 
 
 def divide(a: Any, b: Any, *, backend: Any = None) -> Any:
-    """a / b, of one shape; a division by zero gives inf or NaN."""
+    """a / b, of one shape; a division by zero gives inf or NaN.
+
+    Parameters
+    ----------
+    a, b : of one shape and dtype
+    """
     return _arithmetic("divide", np.divide, a, b, backend)
 
 

@@ -23,6 +23,8 @@ from .graph import Declared, Graph, Operation
 from .tensors import Budget
 from .views import Part, View, canonical, last_first
 
+# What a node with attributes of the wrong kind, or too few inputs or outputs, leads to in a handler.
+MALFORMED = (TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 Handler = Callable[["Converter", Operation], None]
 OPERATORS: dict[str, Handler] = {}
 
@@ -87,7 +89,7 @@ class Converter:
     shapes : for every input that is data, its ONNX shape without the batch
     batched : whether the tensors' first axis is the batch; else a whole tensor is one image
     batch : the number of images that the file was made for, if it says one
-    budget : bytes that folded constants may take
+    budget : bytes that folded constants and the layers' parameters may take
     bound : inputs whose values are known
     """
 
@@ -142,11 +144,12 @@ class Converter:
                 continue
             try:
                 self._convert(node)
-            except ValueError as error:
+            except (ValueError, *MALFORMED) as error:
                 if not isinstance(error, Unsupported) and str(error).startswith("onnx: "):
                     raise
                 if f"{node}" not in unknown:
-                    self.problems.append(f"{node}: {error}")
+                    what = str(error) if isinstance(error, ValueError) else f"it is malformed ({str(error)[:200]})"
+                    self.problems.append(f"{node}: {what}")
                 self._poisoned.update(node.outputs)
         self.problems[:0] = [f"{name} (operator)" for name in unknown]
         if self.problems:
@@ -259,10 +262,11 @@ class Converter:
             raise Unsupported(str(error)) from None
         arrays = {}
         for name, size in wanted.items():
-            array = np.ascontiguousarray((parameters or {})[name], np.float32)
-            if array.shape != size:
-                raise Unsupported(f"its {name} has shape {array.shape}; its input asks for {size}")
-            arrays[name] = array
+            given = np.asarray((parameters or {})[name])
+            if given.shape != size:
+                raise Unsupported(f"its {name} has shape {given.shape}; its input asks for {size}")
+            self.budget.take(f"{name} of {tensor[:200]!r}", given.size * 4)
+            arrays[name] = np.array(given, np.float32, order="C")  # the layer's own
         return self._add(Entry(layer, tuple(inputs), shape, tensor, arrays, hint=hint, op=op))
 
     def define(self, node: Operation, entry: Entry, view: View, index: int = 0) -> None:
@@ -291,18 +295,23 @@ class Converter:
         """The tensor with its maps last."""
         return self.arranged(value, last_first(len(value.view.axes)))
 
-    def vector(self, value: Value) -> tuple[Entry, np.ndarray | None]:
-        """The item as one axis in the layer's own order, and each ONNX element's place there (None: its own)."""
+    def vector(self, value: Value, weight: np.ndarray) -> tuple[Entry, np.ndarray]:
+        """The item as one axis in the layer's own order, and a weight (units, inputs) whose inputs follow it."""
         size = math.prod(value.view.shape)
         flat = Value(value.entry, View(value.view.parts, (value.view.parts,)), value.tensor)
         entry = self.arranged(flat, (0,), (size,))
         split, order, _ = value.view.arrangement(range(len(value.view.axes)))
-        return entry, None if list(order) == sorted(order) else value.view.positions()
+        moved = weight.reshape(len(weight), *(split[axis] for axis in order))
+        return entry, moved.transpose(0, *(order.index(axis) + 1 for axis in range(len(order)))).reshape(
+            weight.shape)
 
-    def outputs(self) -> list[Value | Constant]:
-        """The graph's outputs, the ones that are data laid out for a reader."""
-        result: list[Value | Constant] = []
+    def outputs(self) -> list[Value | Constant | None]:
+        """The graph's outputs, the ones that are data laid out for a reader; None for a pool's indices."""
+        result: list[Value | Constant | None] = []
         for declared in reversed(self.graph.outputs):
+            if declared.name in self.pools:
+                result.append(None)
+                continue
             if declared.name in self.constants:
                 result.append(self.constants[declared.name])
                 continue

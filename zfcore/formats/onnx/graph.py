@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .tensors import TYPES, Budget, read
+from .tensors import TYPES, Budget, read, text
 
 OLDEST_OPSET = 7
 DOMAINS = ("", "ai.onnx")
@@ -28,8 +28,16 @@ class Operation:
     attributes: dict[str, Any]
     domain: str = ""
 
+    def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """An attribute that is a list of integers; TypeError if it is something else."""
+        values = self.attributes.get(name, default)
+        if not isinstance(values, tuple) or not all(type(value) is int for value in values):
+            raise TypeError(f"{name} is no list of integers")
+        return values
+
     def __str__(self) -> str:
-        return f"{self.op} {self.name or (self.outputs or ('?',))[0]!r}"
+        op = self.op if self.op.isidentifier() else repr(self.op)
+        return f"{op[:60]} {(self.name or (self.outputs or ('?',))[0])[:200]!r}"
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,8 @@ class Graph:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def _decoded(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
 def _attribute(where: str, attribute: Any, folder: Path | None, budget: Budget) -> Any:
@@ -77,9 +85,9 @@ def _attribute(where: str, attribute: Any, folder: Path | None, budget: Budget) 
         value = getattr(attribute, plain[attribute.type])
         return value if attribute.type in (FLOAT, INT) else tuple(value)
     if attribute.type == STRING:
-        return _text(attribute.s)
+        return _decoded(attribute.s)
     if attribute.type == STRINGS:
-        return tuple(_text(value) for value in attribute.strings)
+        return tuple(_decoded(value) for value in attribute.strings)
     if attribute.type == TENSOR:
         return read(attribute.t, folder, budget)
     kind = "a subgraph" if attribute.type in (GRAPH, 10) else f"of type {attribute.type}"
@@ -88,20 +96,21 @@ def _attribute(where: str, attribute: Any, folder: Path | None, budget: Budget) 
 
 
 def _declared(info: Any) -> Declared:
+    name = text(info.name)
     kind = info.type.WhichOneof("value")
     if kind != "tensor_type":
         raise ValueError(f"onnx: {info.name!r} is a {kind or 'value without a type'}; allowed: a tensor")
     tensor = info.type.tensor_type
     dtype = TYPES[tensor.elem_type][0] if tensor.elem_type in TYPES else None
     if not tensor.HasField("shape"):
-        return Declared(info.name, dtype, None)
+        return Declared(name, dtype, None)
     sizes: list[int | str | None] = []
     for dimension in tensor.shape.dim:
         field_name = dimension.WhichOneof("value")
         sizes.append(None if field_name is None else getattr(dimension, field_name) or None)
     if any(isinstance(size, int) and size < 0 for size in sizes):
         raise ValueError(f"onnx: {info.name!r} has shape {sizes}; allowed: sizes >= 1")
-    return Declared(info.name, dtype, tuple(sizes))
+    return Declared(name, dtype, tuple(sizes))
 
 
 def _opset(model: Any) -> int:
@@ -176,7 +185,7 @@ def build(model: Any, folder: Path | None, budget: Budget) -> Graph:
     local = {(function.domain, function.name) for function in model.functions}
     constants: dict[str, np.ndarray] = {}
     for tensor in graph.initializer:
-        if tensor.name in constants or not tensor.name:
+        if text(tensor.name) in constants or not tensor.name:
             raise ValueError(f"onnx: there are several initialisers called {tensor.name[:200]!r}; allowed: one")
         constants[tensor.name] = read(tensor, folder, budget)
     declared = [_declared(info) for info in graph.input if info.name not in constants]
@@ -186,7 +195,8 @@ def build(model: Any, folder: Path | None, budget: Budget) -> Graph:
     made: set[str] = set()
     operations = []
     for node in graph.node:
-        label = f"{node.op_type} {node.name or ', '.join(node.output)[:200]!r}"
+        made_here = tuple(text(name) for name in node.output)
+        label = str(Operation(text(node.op_type), text(node.name), (), made_here, {}))
         if node.domain not in DOMAINS and (node.domain, node.op_type) in local:
             raise ValueError(f"onnx: {label} is a function of the file's own; allowed: standard operators "
                              "(onnx.inliner.inline_local_functions removes functions)")
@@ -196,15 +206,15 @@ def build(model: Any, folder: Path | None, budget: Budget) -> Graph:
             made.add(name)
         attributes = {}
         for attribute in node.attribute:
-            if attribute.name in attributes:
+            if text(attribute.name) in attributes:
                 raise ValueError(f"onnx: {label} has two attributes {attribute.name!r}")
             attributes[attribute.name] = _attribute(label, attribute, folder, budget)
-        operations.append(Operation(node.op_type, node.name, tuple(node.input), tuple(node.output), attributes,
-                                    "" if node.domain in DOMAINS else node.domain))
+        operations.append(Operation(node.op_type, node.name, tuple(text(name) for name in node.input), made_here,
+                                    attributes, "" if node.domain in DOMAINS else text(node.domain)))
     outputs = [_declared(info) for info in graph.output]
     order = _sorted(operations, known, [each.name for each in outputs])
-    return Graph(graph.name, opset, order, constants, declared, outputs,
-                 {entry.key: entry.value for entry in model.metadata_props})
+    return Graph(text(graph.name), opset, order, constants, declared, outputs,
+                 {text(entry.key): text(entry.value) for entry in model.metadata_props})
 
 
 def parse(data: bytes) -> Any:

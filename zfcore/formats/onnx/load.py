@@ -94,11 +94,12 @@ def converter_of(graph: Graph, input_shape: Any, budget: Budget) -> Converter:
     """Convert a graph that has one input, the image."""
     if len(graph.inputs) != 1:
         names = ", ".join(each.name for each in graph.inputs)
-        raise ValueError(f"onnx: the graph has {len(graph.inputs)} inputs ({names[:500]}); allowed: one, the image")
+        raise ValueError(f"onnx: the graph has {len(graph.inputs)} inputs ({names[:500]}); "
+                         "allowed: one, the image")
     declared = graph.inputs[0]
     if declared.dtype not in (np.float32, np.float64, np.float16):
-        raise ValueError(f"onnx: input {declared.name!r} holds {np.dtype(declared.dtype).name if declared.dtype else 'unknown numbers'}; "
-                         "allowed: floating-point numbers")
+        kind = np.dtype(declared.dtype).name if declared.dtype else "numbers of an unknown kind"
+        raise ValueError(f"onnx: input {declared.name!r} holds {kind}; allowed: floating-point numbers")
     shape = image_shape(declared, input_shape)
     converter = Converter(graph, {declared.name: shape}, batch=declared_batch(declared), budget=budget)
     converter.run()
@@ -118,7 +119,8 @@ def image_shape(declared: Declared, input_shape: Any) -> tuple[int, ...]:
             raise ValueError(f"onnx: input_shape is {input_shape!r}; allowed: (height, width) or one side, for "
                              f"input {declared.name!r} of shape {declared.shape}")
         if len(given) == 3 and sizes[0] is not None and sizes[0] != given[2] and isinstance(sizes[0], int):
-            raise ValueError(f"onnx: input_shape is {input_shape!r}, but the file's input has {sizes[0]} channels")
+            raise ValueError(f"onnx: input_shape is {input_shape!r}, but the file's input has "
+                             f"{sizes[0]} channels")
         if len(given) == 3 and not isinstance(sizes[0], int):
             sizes[0] = given[2]
         for axis in (1, 2):
@@ -185,7 +187,6 @@ def assemble(converter: Converter, name: str = "") -> tuple[Network, dict[Entry,
     network = Network(name, (height, width, channels))
     names = {converter.image: "input"}
     taken = set(_RESERVED)
-    parameters: dict[str, Any] = {}
     for entry in converter.entries:
         stem = chosen = layer_name(entry)
         count = 2
@@ -195,6 +196,5 @@ def assemble(converter: Converter, name: str = "") -> tuple[Network, dict[Entry,
         assert entry.layer is not None
         network.add(chosen, entry.layer, [names[each] for each in entry.inputs])
         names[entry] = chosen
-        parameters |= {f"{chosen}.{key}": array for key, array in entry.parameters.items()}
-    network.load_parameters(parameters)
+        entry.layer.parameters = entry.parameters
     return network, names

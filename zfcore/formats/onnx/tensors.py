@@ -40,6 +40,13 @@ class Budget:
         self.used += count
 
 
+def text(value: Any) -> str:
+    """A name or text of the file; ValueError if it is not UTF-8 (protobuf then hands out bytes)."""
+    if not isinstance(value, str):
+        raise ValueError(f"onnx: a text is {value[:50]!r}; allowed: UTF-8")
+    return value
+
+
 def shape_of(what: str, dims: Any) -> tuple[int, ...]:
     """A declared shape; ValueError for negative sizes and for products that overflow."""
     shape = tuple(int(size) for size in dims)
@@ -59,7 +66,7 @@ def read(tensor: Any, folder: Path | None, budget: Budget) -> np.ndarray:
     folder : the model's folder, for external data; None: it has no folder, so it may have none
     budget : the bytes that may be taken
     """
-    what = f"tensor {tensor.name[:200]!r}"
+    what = f"tensor {text(tensor.name)[:200]!r}"
     if tensor.data_type not in TYPES:
         raise ValueError(f"onnx: {what} has data type {tensor.data_type}; "
                          f"allowed: {', '.join(np.dtype(kind).name for kind, _ in TYPES.values())}")
@@ -72,14 +79,14 @@ def read(tensor: Any, folder: Path | None, budget: Budget) -> np.ndarray:
     budget.take(what, count)
     if tensor.data_location == 1:
         data = _external(what, tensor.external_data, folder, count)
-        return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+        return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
     if tensor.external_data:
         raise ValueError(f"onnx: {what} has external data but says that its data is in the file")
     if tensor.HasField("raw_data"):
-        if len(tensor.raw_data) != count:
-            raise ValueError(f"onnx: {what} of shape {shape} holds {len(tensor.raw_data)} bytes; "
-                             f"allowed: {count}")
-        return np.frombuffer(tensor.raw_data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+        raw = tensor.raw_data  # every access copies
+        if len(raw) != count:
+            raise ValueError(f"onnx: {what} of shape {shape} holds {len(raw)} bytes; allowed: {count}")
+        return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
     values = getattr(tensor, name)
     if len(values) != math.prod(shape):
         raise ValueError(f"onnx: {what} of shape {shape} holds {len(values)} numbers; "
@@ -98,8 +105,8 @@ def _number(what: str, key: str, text: str) -> int:
 
 def _external(what: str, entries: Any, folder: Path | None, count: int) -> bytes:
     """Bytes of external data; its whole description is checked first."""
-    keys = [entry.key for entry in entries]
-    given = {entry.key: entry.value for entry in entries}
+    keys = [text(entry.key)[:100] for entry in entries]
+    given = {text(entry.key): text(entry.value) for entry in entries}
     if len(keys) != len(given) or "location" not in given:
         raise ValueError(f"onnx: {what}: external data has the keys {keys[:8]}; "
                          "allowed: location, and offset, length, checksum once each")
@@ -117,10 +124,11 @@ def _external(what: str, entries: Any, folder: Path | None, count: int) -> bytes
         descriptor = os.open(path, flags)
     except OSError as error:
         raise ValueError(f"onnx: {what}: external data {location!r} cannot be opened: {error.strerror}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ValueError(f"onnx: {what}: external data {location!r} is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"onnx: {what}: external data {location!r} is not a regular file")
         if offset + length > status.st_size:
             raise ValueError(f"onnx: {what}: external data ends at byte {offset + length} of {location!r}, "
                              f"which has {status.st_size}")

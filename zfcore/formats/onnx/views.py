@@ -15,8 +15,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 
 class Part:
     """A piece of an axis. Identity matters: two parts of one size are different."""
@@ -104,11 +102,6 @@ class View:
         order = tuple(stored.index(run) for run in runs) or (0,)
         shape = self.shape
         return split, order, tuple(shape[axis] for axis in axes)
-
-    def positions(self) -> np.ndarray:
-        """For every element of the ONNX item in C order, its place in the layer's item."""
-        split, order, _ = self.arrangement(range(len(self.axes)))
-        return np.arange(math.prod(split), dtype=np.int64).reshape(split).transpose(order).reshape(-1)
 
 
 def last_first(rank: int) -> tuple[int, ...]:

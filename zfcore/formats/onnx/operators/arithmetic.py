@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,7 @@ def _into_bias(c: Converter, node: Operation, index: int, numbers: np.ndarray) -
         return False
     assert isinstance(entry.layer, (Linear, Convolution))
     entry.layer = dataclasses.replace(entry.layer, bias=True)
-    entry.parameters["bias"] = np.ascontiguousarray(np.broadcast_to(numbers.reshape(-1), (units,)))
+    entry.parameters["bias"] = np.array(np.broadcast_to(numbers.reshape(-1), (units,)), np.float32)
     entry.tensor = node.outputs[0]
     c.define(node, entry, value.view)
     return True
@@ -182,11 +183,7 @@ def _linear(c: Converter, node: Operation, weight: np.ndarray, bias: Any) -> Non
     value = c.value(node, 0)
     if math.prod(value.view.shape) != weight.shape[1] or not weight.size:
         raise Unsupported(f"its weight is for {weight.shape[1]} inputs; there are {math.prod(value.view.shape)}")
-    entry, places = c.vector(value)
-    if places is not None:
-        turned = np.empty_like(weight)
-        turned[:, places] = weight
-        weight = turned
+    entry, weight = c.vector(value, weight)
     parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
     made = c.emit(Linear(weight.shape[0], bias is not None), [entry], node.outputs[0], parameters,
                   hint(node.inputs[1]), node.op)
@@ -196,43 +193,59 @@ def _linear(c: Converter, node: Operation, weight: np.ndarray, bias: Any) -> Non
 @operator("Gemm")
 def general_product(c: Converter, node: Operation) -> None:
     """alpha * A * B + beta * C with a constant B."""
-    c.need_batch()
-    if node.attributes.get("transA", 0):
-        raise Unsupported("it works along the batch axis (transA)")
     alpha, beta = (float(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
     weight = c.weights(node, 1)
-    if weight.ndim != 2 or len(c.value(node, 0).view.axes) != 1:
+    value = c.value(node, 0)
+    if weight.ndim != 2 or len(value.view.axes) + c.first != 2:
         raise Unsupported("its operands are not matrices")
     weight = weight if node.attributes.get("transB", 0) else weight.T
-    weight = np.ascontiguousarray(weight) if alpha == 1 else weight * np.float32(alpha)
+    weight = weight if alpha == 1 else weight * np.float32(alpha)
+    numbers = c.weights(node, 2) * np.float32(beta) if c.given(node, 2) else None
+    if not c.first:
+        if node.attributes.get("transA", 0):
+            value = Value(value.entry, value.view.transposed((1, 0)), value.tensor)
+        _rows(c, node, value, weight)
+        if numbers is not None:
+            c.values[node.outputs[0] + "_product"] = c.values[node.outputs[0]]
+            scaled(c, replace(node, inputs=(node.outputs[0] + "_product",)), 0, None, numbers)
+        return
+    if node.attributes.get("transA", 0):
+        raise Unsupported("it works along the batch axis (transA)")
     bias = None
-    if c.given(node, 2):
-        numbers = c.weights(node, 2)
+    if numbers is not None:
         if numbers.ndim == 2 and numbers.shape[0] != 1:
             raise Unsupported(f"a constant of shape {numbers.shape} has numbers of its own for every image")
         if numbers.ndim > 2 or numbers.size not in (1, len(weight)):
             raise Unsupported(f"its bias has shape {numbers.shape}, for {len(weight)} outputs")
-        bias = np.broadcast_to(numbers.reshape(-1) * np.float32(beta), (len(weight),))
+        bias = np.broadcast_to(numbers.reshape(-1), (len(weight),))
     _linear(c, node, weight, bias)
+
+
+def _rows(c: Converter, node: Operation, value: Value, weight: np.ndarray) -> None:
+    """The item's last axis times weight (units, inputs), for all of its other axes: a 1 x 1 convolution."""
+    shape = value.view.shape
+    if not shape or shape[-1] != weight.shape[1] or not weight.size:
+        raise Unsupported(f"its operands' shapes are {shape} and {weight.shape[::-1]}")
+    entry = c.arranged(value, range(len(shape)), (math.prod(shape[:-1]), 1, shape[-1]))
+    made = c.emit(Convolution(len(weight), 1, bias=False), [entry], node.outputs[0],
+                  {"weight": weight[:, None, None, :]}, hint(node.inputs[1]), "MatMul")
+    parts = [Part(size) for size in (*shape[:-1], len(weight))]
+    c.define(node, made, View(tuple(parts), tuple((part,) for part in parts)))
 
 
 @operator("MatMul")
 def product(c: Converter, node: Operation) -> None:
-    """A tensor's last axis times a constant matrix."""
+    """A tensor's last axis times a constant matrix or vector."""
     weight = c.weights(node, 1)
     value = c.value(node, 0)
-    rank = len(value.view.axes)
-    if weight.ndim != 2:
+    if weight.ndim not in (1, 2):
         raise Unsupported(f"its second operand has shape {weight.shape}; allowed: a matrix")
-    if rank == 1 and c.first:
-        _linear(c, node, np.ascontiguousarray(weight.T), None)
+    flat = weight.ndim == 1
+    weight = weight[None] if flat else weight.T
+    if len(value.view.axes) == 1 and c.first and not flat:
+        _linear(c, node, weight, None)
         return
-    shape = value.view.shape
-    if rank < 2 or shape[-1] != weight.shape[0] or not weight.size:
-        raise Unsupported(f"its operands' shapes are {shape} and {weight.shape}")
-    rows = math.prod(shape[:-1])
-    entry = c.arranged(value, range(rank), (rows, 1, shape[-1]))
-    made = c.emit(Convolution(weight.shape[1], 1, bias=False), [entry], node.outputs[0],
-                  {"weight": weight.T[:, None, None, :]}, hint(node.inputs[1]), "MatMul")
-    parts = [Part(size) for size in (*shape[:-1], weight.shape[1])]
-    c.define(node, made, View(tuple(parts), tuple((part,) for part in parts)))
+    _rows(c, node, value, weight)
+    if flat:
+        made = c.values[node.outputs[0]]
+        c.define(node, made.entry, View(made.view.parts, made.view.axes[:-1]))

@@ -19,6 +19,7 @@ from ....layers import (
     Pad,
     Resize,
     ResponseNorm,
+    Scale,
     TransposedConvolution,
 )
 from ..convert import Converter, Entry, Unsupported, Value, operator
@@ -54,7 +55,7 @@ def from_maps(entry: Entry, places: int) -> View:
 
 def _sizes(node: Operation, name: str, places: int, default: int, least: int = 0) -> list[int]:
     """(vertical, horizontal) of an attribute with one number an axis."""
-    values = [int(value) for value in node.attributes.get(name, (default,) * places)]
+    values = list(node.integers(name, (default,) * places))
     if len(values) != places or any(not least <= value < 2**31 for value in values):
         raise Unsupported(f"{name} is {values[:8]}, on {places} axes")
     return [default] * (2 - places) + values
@@ -64,7 +65,7 @@ def _padding(node: Operation, size: Sequence[int], window: Sequence[int], stride
              dilation: Sequence[int], places: int) -> tuple[int, int, int, int]:
     """(top, bottom, left, right) from `pads` or `auto_pad`."""
     automatic = node.attributes.get("auto_pad", "NOTSET")
-    pads = [int(value) for value in node.attributes.get("pads", (0,) * (2 * places))]
+    pads = list(node.integers("pads", (0,) * (2 * places)))
     if automatic in ("SAME_UPPER", "SAME_LOWER"):
         result = []
         for axis in range(2):
@@ -139,8 +140,8 @@ def transposed_convolution(c: Converter, node: Operation) -> None:
         for axis in range(2):
             span = dilation[axis] * (window[axis] - 1) + 1
             total = stride[axis] * (entry.shape[axis] - 1) + more[axis] + span - sizes[axis]
-            if total < 0:
-                raise Unsupported(f"output_shape is {sizes}, more than its input reaches")
+            if total < 0:  # the output is larger than the input reaches
+                more[axis], total = more[axis] - total, 0
             half, rest = total // 2, total - total // 2
             sides += [half, rest] if automatic == "SAME_UPPER" else [rest, half]
         padding = sides[0], sides[1], sides[2], sides[3]
@@ -163,7 +164,7 @@ def _window(c: Converter, node: Operation, entry: Entry, places: int) -> tuple[A
         raise Unsupported("kernel_shape is missing")
     window = _sizes(node, "kernel_shape", places, 1, 1)
     stride = _sizes(node, "strides", places, 1, 1)
-    if any(size != 1 for size in node.attributes.get("dilations", ())):
+    if _sizes(node, "dilations", places, 1, 1) != [1, 1]:
         raise Unsupported(f"dilations are {list(node.attributes['dilations'])[:4]}; allowed: 1 in a pool")
     padding = _padding(node, entry.shape, window, stride, (1, 1), places)
     return (window[0], window[1]), (stride[0], stride[1]), padding, bool(node.attributes.get("ceil_mode", 0))
@@ -194,18 +195,37 @@ def max_pool(c: Converter, node: Operation) -> None:
 
 @operator("AveragePool")
 def average_pool(c: Converter, node: Operation) -> None:
-    """Average pooling."""
+    """Average pooling; padding of more than half the window becomes a layer of zeros before it."""
     entry, places = as_maps(c, c.value(node, 0))
     window, stride, padding, ceil_mode = _window(c, node, entry, places)
     counted = bool(node.attributes.get("count_include_pad", 0))
-    if _wide(padding, window):
-        if ceil_mode or not counted:
-            raise Unsupported("padding is more than half the window and not counted")
-        entry = c.emit(Pad(padding), [entry], node.outputs[0] + "_padded")
-        padding = (0, 0, 0, 0)
     layer = AveragePool(window, stride, padding, ceil_mode, "padded" if counted else "valid")
-    made = c.emit(layer, [entry], node.outputs[0], op="AveragePool")
+    name = node.outputs[0]
+    if not _wide(padding, window):
+        made = c.emit(layer, [entry], name, op="AveragePool")
+        c.define(node, made, from_maps(made, places))
+        return
+    if ceil_mode:
+        raise Unsupported("padding is more than half the window in ceil mode")
+    size = entry.shape
+    entry = c.emit(Pad(padding), [entry], name + "_padded")
+    made = c.emit(AveragePool(window, stride), [entry], name if counted else name + "_pooled", op="AveragePool")
+    if not counted:
+        c.budget.take(f"the divisors of {name[:200]!r}", 16 * (made.shape[0] * made.shape[1] + sum(made.shape)))
+        factors = [_share(size[axis], padding[2 * axis], window[axis], stride[axis], made.shape[axis])
+                   for axis in range(2)]
+        made = c.emit(Scale((*made.shape[:2], 1), bias=False), [made], name,
+                      {"scale": (factors[0][:, None] * factors[1])[:, :, None]})
     c.define(node, made, from_maps(made, places))
+
+
+def _share(size: int, before: int, window: int, stride: int, count: int) -> np.ndarray:
+    """Along one axis, a window's cells for each one that lies inside the map."""
+    start = np.arange(count) * stride - before
+    inside = np.minimum(start + window, size) - np.maximum(start, 0)
+    if (inside < 1).any():
+        raise Unsupported("a window lies wholly in the padding, which is not counted")
+    return window / inside
 
 
 @operator("GlobalAveragePool", "GlobalMaxPool")
@@ -261,10 +281,10 @@ def response_norm(c: Converter, node: Operation) -> None:
     size = node.attributes.get("size")
     if not isinstance(size, int) or size < 1:
         raise Unsupported(f"size is {size}")
-    values = [float(node.attributes.get(name, default))
-              for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))]
+    alpha, beta, k = (float(node.attributes.get(name, default))
+                      for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
     try:
-        layer = ResponseNorm(size, *values, alpha_is_divided_by_size=True, mirrored=size % 2 == 0)
+        layer = ResponseNorm(size, alpha, beta, k, alpha_is_divided_by_size=True, mirrored=size % 2 == 0)
     except (ValueError, TypeError) as error:
         raise Unsupported(str(error)) from None
     made = c.emit(layer, [entry], node.outputs[0], op="LRN")
@@ -343,7 +363,8 @@ def resize(c: Converter, node: Operation) -> None:
     coordinates = "asymmetric" if old else attributes.get("coordinate_transformation_mode", "half_pixel")
     nearest = "floor" if old else attributes.get("nearest_mode", "round_prefer_floor")
     if mode not in ("nearest", "linear") or attributes.get("antialias", 0):
-        raise Unsupported(f"its interpolation mode is {mode!r}{' with antialias' * bool(attributes.get('antialias'))}")
+        smooth = " with antialias" if attributes.get("antialias", 0) else ""
+        raise Unsupported(f"its interpolation mode is {mode!r}{smooth}")
     if coordinates == "tf_crop_and_resize":
         raise Unsupported(f"its interpolation mode is {coordinates!r}")
     whole = [1, *value.view.shape]
@@ -375,11 +396,12 @@ def resize(c: Converter, node: Operation) -> None:
             scales[axis], sizes[axis] = scale, math.floor(whole[axis] * scale)
     if scales[:2] != [1.0, 1.0]:
         raise Unsupported(f"its scales are {scales[:8]}; allowed: 1 for images and maps")
-    size = [1] * (2 - places) + sizes[2:]
+    result = [1] * (2 - places) + sizes[2:]
     factors = [1.0] * (2 - places) + scales[2:]
-    exact = all(factor == out / entry.shape[axis] for axis, (factor, out) in enumerate(zip(factors, size, strict=True)))
+    exact = all(factor == out / entry.shape[axis]
+                for axis, (factor, out) in enumerate(zip(factors, result, strict=True)))
     try:
-        layer = Resize((size[0], size[1]), mode, coordinates, nearest, None if exact else (factors[0], factors[1]))
+        layer = Resize((result[0], result[1]), mode, coordinates, nearest, None if exact else (factors[0], factors[1]))
     except (ValueError, TypeError) as error:
         raise Unsupported(str(error)) from None
     made = c.emit(layer, [entry], node.outputs[0], op=node.op)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-
 from ....layers import Concat, GlobalAveragePool, Slice
 from ..convert import Converter, Entry, Unsupported, Value, operator
 from ..fold import BATCHES
