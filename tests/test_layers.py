@@ -184,6 +184,7 @@ def test_batch_norm_moves_its_statistics_in_training_only() -> None:
     (lambda: layers.Slice(2, 2), ValueError, "stop"),
     (lambda: layers.Pad((1, 1)), ValueError, "padding"),
     (lambda: layers.Pad(mode="wrap"), ValueError, "mode"),
+    (lambda: layers.Pad(value=float("-inf")), ValueError, "finite"),
     (lambda: layers.Resize((0, 3)), ValueError, "size"),
     (lambda: layers.Resize((3, 3), "cubic"), ValueError, "mode"),
     (lambda: layers.TransposedConvolution(4, 3, output_padding=1), ValueError, "output_padding"),

@@ -219,8 +219,7 @@ def test_mutated_models_are_networks_or_clear_errors(tmp_path: Path) -> None:
             assert str(error), case
             errors += 1
         except Exception as error:
-            (Path.cwd() / "fuzz-failure.onnx").write_bytes(data)
-            pytest.fail(f"case {case} (kept as fuzz-failure.onnx): {type(error).__name__}: {error}")
+            pytest.fail(f"case {case} ({path} holds it): {type(error).__name__}: {error}")
     print(f"{networks} networks, {errors} errors")
     assert networks > CASES // 50 and errors > CASES // 4
     assert peak() - before < 300_000 * (1024 if os.uname().sysname == "Darwin" else 1)

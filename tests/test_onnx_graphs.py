@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 import onnx
+import onnxruntime as ort
 from onnx_models import NAMES, light
 
 from zfcore import Preprocessing, ops

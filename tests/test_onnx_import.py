@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
+import onnxruntime as ort
 from onnx import helper
 from onnx_models import single
 

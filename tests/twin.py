@@ -125,7 +125,8 @@ def _layer(layer: Any, inputs: list[torch.Tensor], values: dict[str, torch.Tenso
         return moved.permute(0, 3, 1, 2) if moved.ndim == 4 else moved
     simple = {
         "ReLU": lambda: _Rectify.apply(x, rule), "Dropout": lambda: x, "Add": lambda: sum(inputs[1:], x),
-        "Concat": lambda: torch.cat(inputs, 1), "Flatten": lambda: (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1),
+        "Concat": lambda: torch.cat(inputs, 1),
+        "Flatten": lambda: (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1),
         "Softmax": lambda: torch.softmax(x, 1), "GlobalAveragePool": lambda: x.mean((2, 3)),
         "GlobalMaxPool": lambda: nn.functional.adaptive_max_pool2d(x, 1).flatten(1),
     }

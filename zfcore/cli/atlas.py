@@ -20,6 +20,7 @@ from .common import (
     Pixels,
     Rule,
     Seed,
+    Sides,
     byte_count,
     duration,
     guard_output,
@@ -54,6 +55,7 @@ def atlas(
                                               help="Stop, or leave it out and record it.")] = "fail",
     architecture: Architecture = None,
     preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -81,7 +83,8 @@ def atlas(
 
     rules.get(rule)
     source = open_images(images, on_bad=on_bad_image)
-    net = load_model(model, number, architecture=architecture, preprocessing=preprocessing)
+    net = load_model(model, number, architecture=architecture, preprocessing=preprocessing,
+                     input_size=input_size)
     begun = time.perf_counter()
     found = scan(net, source, chosen, entries, batch_size=batch, memory_limit=limit, shard=piece,
                  scratch=out.absolute().parent)
@@ -98,6 +101,7 @@ def merge(
     rule: Rule = "deconvnet",
     architecture: Architecture = None,
     preprocessing: Pixels = None,
+    input_size: Sides = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -113,7 +117,8 @@ def merge(
     from ..study.atlas import Atlas
 
     rules.get(rule)
-    net = None if model is None else load_model(model, architecture=architecture, preprocessing=preprocessing)
+    net = None if model is None else load_model(model, architecture=architecture, preprocessing=preprocessing,
+                                                input_size=input_size)
     parts = [Atlas.load(folder / "atlas" if (folder / "atlas").is_dir() else folder) for folder in atlases]
     found = parts[0].merge(*parts[1:])
     if net is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Architecture, Force, Json, Model, Pixels, load_model, size, tell
+from .common import Architecture, Force, Json, Model, Pixels, Sides, load_model, size, tell
 
 ENDINGS = (".onnx", ".safetensors")
 
@@ -18,6 +18,7 @@ def convert(
                                         help="The file to write: .onnx or .safetensors.")],
     architecture: Architecture = None,
     preprocessing: Pixels = None,
+    input_size: Sides = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -38,7 +39,8 @@ def convert(
                          + ("a folder is never replaced" if out.is_dir() else "--force replaces it"))
     if not out.absolute().parent.is_dir():
         raise ValueError(f"FILE is {str(out)!r}; its folder does not exist")
-    net = load_model(model, architecture=architecture, preprocessing=preprocessing)
+    net = load_model(model, architecture=architecture, preprocessing=preprocessing,
+                     input_size=input_size)
     from .. import formats
 
     formats.save(net, out, force=force)

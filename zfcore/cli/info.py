@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import Architecture, Json, Pixels, load_model, size, tell
+from .common import Architecture, Json, Pixels, Sides, load_model, size, tell
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -22,6 +22,7 @@ def info(
                                                 help="A .safetensors or .onnx file, or a built-in name.")] = None,
     architecture: Architecture = None,
     preprocessing: Pixels = None,
+    input_size: Sides = None,
     system: Annotated[bool, typer.Option("--system", help="Versions, threads, processor, backends.")] = False,
     json: Json = False,
 ) -> None:
@@ -44,7 +45,8 @@ def info(
 
         raise ValueError("MODEL is missing; allowed: a .safetensors or .onnx file, or one of "
                          + ", ".join(sorted(models.MODELS)))
-    net = load_model(model, quiet=True, architecture=architecture, preprocessing=preprocessing)
+    net = load_model(model, quiet=True, architecture=architecture, preprocessing=preprocessing,
+                     input_size=input_size)
     tell(describe(net), json, words(net))
 
 

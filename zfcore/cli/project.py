@@ -18,6 +18,7 @@ from .common import (
     Pixels,
     Rule,
     Seed,
+    Sides,
     guard_output,
     integer,
     load_model,
@@ -42,6 +43,7 @@ def project(
                                        help="The signal's value at the unit.")] = "activation",
     architecture: Architecture = None,
     preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -58,7 +60,8 @@ def project(
     """
     refuse_device(device)
     guard_output(out, force)
-    net = load_model(model, integer("--seed", seed, 0), architecture=architecture, preprocessing=preprocessing)
+    net = load_model(model, integer("--seed", seed, 0), architecture=architecture, preprocessing=preprocessing,
+                     input_size=input_size)
     summary = _write(net, model, image, unit, rule, start, out, force)
     lines = [f"{row['unit']}: activation {row['value']:.4g}" + ("" if row["value"] else ", nothing to show")
              for row in summary["units"]]

@@ -135,8 +135,8 @@ class Pad(Layer):
             whole = isinstance(values, (tuple, list)) and len(values) == count and all(
                 isinstance(value, int) and not isinstance(value, bool) for value in values)
             checks.require(whole, "Pad", name, values, f"{count} integers")
-        number = isinstance(self.value, (int, float)) and not math.isnan(self.value)
-        checks.require(number, "Pad", "value", self.value, "a number")
+        number = isinstance(self.value, (int, float)) and math.isfinite(self.value)
+        checks.require(number, "Pad", "value", self.value, "a finite number")
         self._options = {"padding": tuple(self.padding), "channels": tuple(self.channels), "mode": self.mode}
 
     def output_shape(self, *shapes: Shape) -> Shape:

@@ -52,8 +52,8 @@ class ResponseNorm(Layer):
         return shapes[0]
 
     def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
-        y = ops.response_norm(self._turned(inputs[0]), **self._options)
-        return self._turned(y), {"x": inputs[0]}
+        y = ops.response_norm(self._turned(ops, inputs[0]), **self._options)
+        return self._turned(ops, y), {"x": inputs[0]}
 
     def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
                  inputs: bool = True, pre: Any = None) -> tuple[tuple[Any, ...], Gradients]:
@@ -61,12 +61,12 @@ class ResponseNorm(Layer):
             return (None,), {}
         if rule.normalization == "identity":
             return (dy,), {}
-        dx = ops.response_norm_gradient(self._turned(dy), self._turned(cache["x"]), **self._options)
-        return (self._turned(dx),), {}
+        dx = ops.response_norm_gradient(self._turned(ops, dy), self._turned(ops, cache["x"]), **self._options)
+        return (self._turned(ops, dx),), {}
 
-    def _turned(self, x: Any) -> Any:
+    def _turned(self, ops: Any, x: Any) -> Any:
         """The maps in reverse where the window is the mirror image."""
-        return x[..., ::-1] if self.mirrored and self.size % 2 == 0 else x
+        return ops.backend.asarray(x[..., ::-1]) if self.mirrored and self.size % 2 == 0 else x
 
 
 @dataclass

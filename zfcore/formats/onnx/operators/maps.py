@@ -26,6 +26,7 @@ from ..convert import Converter, Entry, Unsupported, Value, operator
 from ..graph import Operation
 from ..views import Part, View, canonical, last_first
 
+LOWEST = float(np.finfo(np.float32).min)  # -inf has no place in JSON
 WEIGHT_SUFFIXES = (".weight", "_w_0", "/weight", "_weight", ".scale")
 
 
@@ -177,7 +178,7 @@ def _wide(padding: Sequence[int], window: Sequence[int]) -> bool:
 
 @operator("MaxPool")
 def max_pool(c: Converter, node: Operation) -> None:
-    """Max pooling; padding of more than half the window becomes a layer of -inf before it."""
+    """Max pooling; padding of more than half the window becomes a layer before it, of the lowest number."""
     entry, places = as_maps(c, c.value(node, 0))
     window, stride, padding, ceil_mode = _window(c, node, entry, places)
     if window[0] * window[1] > 256:
@@ -185,7 +186,7 @@ def max_pool(c: Converter, node: Operation) -> None:
     if _wide(padding, window):
         if ceil_mode:
             raise Unsupported("padding is more than half the window in ceil mode")
-        entry = c.emit(Pad(padding, value=-math.inf), [entry], node.outputs[0] + "_padded")
+        entry = c.emit(Pad(padding, value=LOWEST), [entry], node.outputs[0] + "_padded")
         padding = (0, 0, 0, 0)
     made = c.emit(MaxPool(window, stride, padding, ceil_mode), [entry], node.outputs[0], op="MaxPool")
     c.define(node, made, from_maps(made, places))
