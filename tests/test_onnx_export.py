@@ -165,5 +165,5 @@ def test_files_are_not_overwritten(tmp_path):
     with pytest.raises(ValueError, match="no parameters"):
         zfcore.save(chain(Convolution(2, 3)), tmp_path / "empty.onnx")
     assert not (tmp_path / "empty.onnx").exists()
-    with pytest.raises(ValueError, match="ends in .onnx or .safetensors"):
+    with pytest.raises(ValueError, match="ends in .safetensors or .onnx"):
         zfcore.save(network, tmp_path / "net.pth")

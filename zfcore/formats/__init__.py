@@ -19,7 +19,8 @@ __all__ = ["load", "presets", "save"]
 
 # Module with `load` or `save`, by the file's ending; anything else is taken for safetensors.
 _READERS = {".onnx": "onnx"}
-_WRITERS = {".onnx": "onnx.export", ".safetensors": "safetensors"}
+_WRITERS = {".onnx": "onnx.export"}
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
 def load(path: str | os.PathLike[str], architecture: str | None = None, **options: Any) -> Network:
@@ -49,12 +50,11 @@ def save(network: Network, path: str | os.PathLike[str], force: bool = False, **
     Parameters
     ----------
     network : with parameters
-    path : a name that ends in `.safetensors` or `.onnx`
+    path : a name that ends in `.onnx`; anything else becomes safetensors, but for the endings of pickles
     force : replace an existing file
     options : of the format's own `save`: `formats.safetensors`, `formats.onnx.export`
     """
     ending = Path(path).suffix.lower()
-    if ending not in _WRITERS:
-        raise ValueError(f"save: path is {str(path)!r}; allowed: a name that ends in "
-                         + " or ".join(sorted(_WRITERS)))
-    importlib.import_module(f"{__name__}.{_WRITERS[ending]}").save(network, path, force=force, **options)
+    if ending in _PICKLES:
+        raise ValueError(f"save: path is {str(path)!r}; allowed: a name that ends in .safetensors or .onnx")
+    importlib.import_module(f"{__name__}.{_WRITERS.get(ending, 'safetensors')}").save(network, path, force=force, **options)
