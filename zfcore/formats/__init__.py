@@ -57,4 +57,5 @@ def save(network: Network, path: str | os.PathLike[str], force: bool = False, **
     ending = Path(path).suffix.lower()
     if ending in _PICKLES:
         raise ValueError(f"save: path is {str(path)!r}; allowed: a name that ends in .safetensors or .onnx")
-    importlib.import_module(f"{__name__}.{_WRITERS.get(ending, 'safetensors')}").save(network, path, force=force, **options)
+    module = _WRITERS.get(ending, "safetensors")
+    importlib.import_module(f"{__name__}.{module}").save(network, path, force=force, **options)
