@@ -6,13 +6,16 @@ import io
 import json
 import tracemalloc
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
 
 import zfcore
+from zfcore.formats.state_dict import torch_keys
 from zfcore.formats.tensors import MAX_HEADER, TensorFile
 from zfcore.layers import Convolution, Flatten, Linear
+from zfcore.models.torchvision import ARCHITECTURES, Architecture
 
 # {"a": 1} as pickle's protocols 2 and 4 write it.
 PICKLES = (b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.",
@@ -161,16 +164,35 @@ def mutate(content, random):
     return bytes(data)
 
 
-def fuzz(folder, seed, rounds):
+def weights_file(path):
+    """A classifier's weights with PyTorch's keys and another number of classes than usual, and its options."""
+    known = ARCHITECTURES["torchvision/vgg11"]
+    small = Architecture(partial(known.build, widths=(1, 1, 2, 2, 2), hidden=3), known.modules, known.head,
+                         known.aliases)
+    network = small.build(4, input_size=224)
+    shapes = network.parameter_shapes()
+    header, place = {}, 0
+    for key, (layer, parameter) in torch_keys(network, small.modules(network)).items():
+        shape = list(shapes[f"{layer}.{parameter}"])
+        shape = [shape[0], shape[3], shape[1], shape[2]] if len(shape) == 4 else shape
+        size = 2 * int(np.prod(shape))
+        header[key] = entry(shape, place, place + size, "F16")
+        place += size
+    path.write_bytes(raw(header, bytes(place)))
+    return small
+
+
+def fuzz(folder, seed, rounds, architecture=None):
     """Load mutants of a file: a Network or a ValueError, nothing else. Returns how many were refused."""
     random = np.random.default_rng(seed)
-    content = small_file(folder / "good.safetensors")
+    good = folder / "good.safetensors"
+    content = small_file(good) if architecture is None else good.read_bytes()
     path = folder / "bad.safetensors"
     refused = 0
     for number in range(rounds):
         path.write_bytes(mutate(content, random))
         try:
-            assert isinstance(zfcore.load(path), zfcore.Network)
+            assert isinstance(zfcore.load(path, architecture), zfcore.Network)
         except ValueError as error:
             refused += 1
             assert str(path) in str(error), (seed, number)
@@ -180,6 +202,13 @@ def fuzz(folder, seed, rounds):
 def test_fuzzing_meets_only_clear_errors(tmp_path):
     """A fixed seed here; by hand, `python tests/test_hostile_safetensors.py SEED ROUNDS`."""
     assert fuzz(tmp_path, seed=20, rounds=1500) > 500
+
+
+def test_fuzzing_weights_of_an_architecture(tmp_path, monkeypatch):
+    small = weights_file(tmp_path / "good.safetensors")
+    monkeypatch.setitem(ARCHITECTURES, "torchvision/vgg11", small)
+    assert zfcore.load(tmp_path / "good.safetensors", "torchvision/vgg11").shapes["prob"] == (4,)
+    assert fuzz(tmp_path, seed=21, rounds=600, architecture="torchvision/vgg11") > 200
 
 
 if __name__ == "__main__":

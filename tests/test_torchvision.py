@@ -206,6 +206,8 @@ def test_wrong_architectures_are_refused(tmp_path):
         module = torch_models.randomize(torch_models.SqueezeNet("1_1", 5))
         zfcore.load(write(tmp_path / "s.safetensors", module.state_dict()),
                     architecture="torchvision/squeezenet1_1", class_names=["one"])
+    with pytest.raises(ValueError, match="s.safetensors: .* cannot be built"):
+        zfcore.load(tmp_path / "s.safetensors", architecture="torchvision/squeezenet1_1", input_size=4)
     with pytest.raises(ValueError, match="input_size is 100"):
         ARCHITECTURES["torchvision/vgg16"].build(input_size=100)
 

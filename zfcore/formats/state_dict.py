@@ -107,7 +107,12 @@ def load(path: str | os.PathLike[str], architecture: str, *, preprocessing: Any 
             if key in names:
                 raise ValueError(f"{path}: {names[key]!r} and {name!r} both mean {key!r}")
             names[key] = name
-        network = known.build(_classes(file, names, known), input_size=input_size)
+        classes = _classes(file, names, known)
+        try:
+            network = known.build(classes, input_size=input_size)
+        except ValueError as error:
+            raise ValueError(f"{path}: {architecture} with {classes} classes and input_size {input_size} "
+                             f"cannot be built: {error}") from None
         keys = torch_keys(network, known.modules(network))
         _check(file, names, keys, network, architecture)
         orders = flattened(network)

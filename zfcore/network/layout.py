@@ -75,7 +75,7 @@ def inward(layer: Any, name: str, array: Any, order: np.ndarray | None = None) -
         return np.ascontiguousarray(np.transpose(array, (0, 2, 3, 1)))
     if isinstance(layer, Linear) and name == "weight":
         array = array.reshape(array.shape[0], -1)
-        return array if order is None else array[:, order]
+        return array if order is None else np.take(array, order, axis=1)
     if isinstance(layer, BatchNorm | PReLU | Scale) and order is not None and array.size == len(order):
         return array[order]
     return array
@@ -91,7 +91,7 @@ def outward(layer: Any, name: str, array: Any, order: np.ndarray | None = None) 
     if isinstance(layer, Convolution | TransposedConvolution) and name == "weight":
         return np.ascontiguousarray(np.transpose(array, (0, 3, 1, 2)))
     if order is not None and (isinstance(layer, BatchNorm) or (isinstance(layer, Linear) and name == "weight")):
-        return array[..., _inverse(order)]
+        return np.take(array, _inverse(order), axis=-1)
     return array
 
 

@@ -195,7 +195,7 @@ def pad(values: Values, shape: Shape) -> Made:
     require(len(sides) % 2 == 0 and all(isinstance(item, int) for item in sides), f"padding {values['pad']!r}")
     sides += [0] * (8 - len(sides))
     require(sides[6:] == [0, 0], "padding of the batch")
-    mode = {"replicate": "edge"}.get(values.get("mode", "constant"), values.get("mode", "constant"))
+    mode = str(values.get("mode") or "constant").replace("replicate", "edge")
     require(mode in ("constant", "reflect", "edge"), f"mode {mode!r}")
     left, right, top, bottom, before, after = sides[:6]
     return Made(Pad((top, bottom, left, right), (before, after), mode, float(values.get("value") or 0.0)),

@@ -44,8 +44,8 @@ def convolution(layer: Convolution, shape: Shape) -> nn.Module:
     kind = nn.Conv2d if even else PaddedConvolution
     module = kind(shape[2], layer.filters, layer._window, layer._stride, (top, left) if even else 0,
                   layer._dilation, layer.groups, layer.bias)
-    if not even:
-        module.sides = (left, right, top, bottom)  # type: ignore[assignment]
+    if isinstance(module, PaddedConvolution):
+        module.sides = (left, right, top, bottom)
     return module
 
 
@@ -177,10 +177,11 @@ class Broadcast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x where x > 0, else slope * x; or x * scale + bias."""
-        if hasattr(self, "slope"):
-            return torch.where(x > 0, x, x * self.slope)
-        x = x * self.scale if hasattr(self, "scale") else x
-        return x + self.bias if hasattr(self, "bias") else x
+        held = dict(self.named_parameters())
+        if "slope" in held:
+            return torch.where(x > 0, x, x * held["slope"])
+        x = x * held["scale"] if "scale" in held else x
+        return x + held["bias"] if "bias" in held else x
 
 
 def broadcast(layer: Layer, shape: Shape) -> nn.Module:
@@ -197,8 +198,8 @@ def transposed_convolution(layer: Any, shape: Shape) -> nn.Module:
     even = top == bottom and left == right
     kind = nn.ConvTranspose2d if even else CroppedTransposed
     module = kind(shape[2], layer.filters, layer._window, layer._stride, (top, left) if even else 0,
-                  0 if not even else layer._more, layer.groups, layer.bias, layer._dilation)
-    if not even:
+                  layer._more if even else 0, layer.groups, layer.bias, layer._dilation)
+    if isinstance(module, CroppedTransposed):
         module.sides = (-left, layer._more[1] - right, -top, layer._more[0] - bottom)
     return module
 
@@ -281,8 +282,8 @@ def max_unpool(layer: Any, *shapes: Shape) -> Operation:
     padding = layer._pads[0], layer._pads[2]
 
     def operation(_: nn.Module, values: Tensor, source: Tensor) -> Tensor:
-        _, indices = functional.max_pool2d(source, layer._window, layer._stride, padding,
-                                           ceil_mode=layer.ceil_mode, return_indices=True)
+        indices = functional.max_pool2d(source, layer._window, layer._stride, padding,
+                                           ceil_mode=layer.ceil_mode, return_indices=True)[1]
         flat = torch.zeros_like(source).flatten(2)
         return flat.scatter(2, indices.flatten(2), values.flatten(2)).view_as(source)
 

@@ -81,9 +81,9 @@ def _chain(node: fx.Node, trace: Trace) -> list[fx.Node] | None:
         if kind == "reshape":
             return found if moved else None
         if kind in ("transpose", "permute"):
-            axes = sorted((arguments.get("dim0"), arguments.get("dim1"))) if kind == "transpose" else list(
+            axes = [arguments.get("dim0"), arguments.get("dim1")] if kind == "transpose" else list(
                 arguments.get("dims", ()))
-            if moved or axes not in ([1, 2], [0, 2, 1, 3, 4]):
+            if moved or axes not in ([1, 2], [2, 1], [0, 2, 1, 3, 4]):
                 return None
             moved = True
         elif kind != "identity":

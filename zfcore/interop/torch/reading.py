@@ -147,7 +147,7 @@ class _Reader:
         """Add a layer, after those that were made for it."""
         names = [self._add(item, self._unique(f"{name}.{item.part}")) if isinstance(item, Made)
                  else self._source(item) for item in made.inputs]
-        parameters = {key: value.detach().cpu().to(torch.float64).numpy()
+        parameters = {key: value.detach().cpu().to(torch.float32).numpy()
                       for key, value in made.parameters.items()}
         self.found.append(Step(name, made.layer, [item or IMAGE for item in names], parameters))
         return name
