@@ -295,6 +295,13 @@ def test_names_are_made_safe(tmp_path: Path) -> None:
         net.unit(f"{name}:0")
 
 
+def test_numbers_that_are_none_are_no_warnings(tmp_path: Path) -> None:
+    proto = chain(NODE("Flatten", ["x"], ["f"]), NODE("Gemm", ["f", "w"], ["g"], alpha=float("inf")),
+                  NODE("Mul", ["g", "k"], ["y"]),
+                  constants={"w": np.zeros((48, 2), np.float32), "k": np.float32(np.nan)})
+    assert np.isnan(load(write(tmp_path, proto)).parameters()["g.weight"]).all()
+
+
 def test_a_model_with_much_in_it_still_loads(tmp_path: Path) -> None:
     proto = model()
     proto.graph.initializer.append(numpy_helper.from_array(np.ones(5, np.float32), "unused"))

@@ -143,7 +143,8 @@ class Converter:
                 self._poisoned.update(node.outputs)
                 continue
             try:
-                self._convert(node)
+                with np.errstate(all="ignore"):  # a file's numbers may be inf or NaN
+                    self._convert(node)
             except (ValueError, *MALFORMED) as error:
                 if not isinstance(error, Unsupported) and str(error).startswith("onnx: "):
                     raise

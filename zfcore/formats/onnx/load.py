@@ -153,15 +153,20 @@ def _generic(name: str) -> bool:
     return last.startswith(("relu", "clip")) or last.isdecimal()
 
 
-def layer_name(entry: Entry) -> str:
-    """The name that a layer should have: its weights', else that of the tensor that it makes."""
+def layer_names(entry: Entry) -> tuple[str, ...]:
+    """Names that a layer should have, best first: its weights', else that of the tensor that it makes.
+
+    PyTorch's exporter names tensors by module and operator: "pool/MaxPool" is better called "pool",
+    unless another operator of that module has the name.
+    """
     if entry.hint:
-        return clean(entry.hint)
+        return (clean(entry.hint),)
     if entry.pre and _generic(entry.tensor) and not _generic(entry.pre):
         name = clean(entry.pre)
     else:
         name = clean(entry.tensor)
-    return name.removesuffix(f"/{entry.op}") if entry.op else name
+    short = name.removesuffix(f"/{entry.op}") if entry.op else name
+    return (short, name) if short != name else (name,)
 
 
 def finish(converter: Converter, name: str = "") -> Import:
@@ -188,10 +193,11 @@ def assemble(converter: Converter, name: str = "") -> tuple[Network, dict[Entry,
     names = {converter.image: "input"}
     taken = set(_RESERVED)
     for entry in converter.entries:
-        stem = chosen = layer_name(entry)
+        stems = layer_names(entry)
+        chosen = next((name for name in stems if name not in taken), stems[-1])
         count = 2
         while chosen in taken:
-            chosen, count = f"{stem}_{count}", count + 1
+            chosen, count = f"{stems[-1]}_{count}", count + 1
         taken.add(chosen)
         assert entry.layer is not None
         network.add(chosen, entry.layer, [names[each] for each in entry.inputs])
