@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from . import atlas, demo, info, project
+from . import atlas, convert, demo, info, project
 from .common import one_line
 
 __all__ = ["app", "main"]
@@ -25,7 +25,8 @@ __all__ = ["app", "main"]
 EPILOG = """Try first: `zfcore demo --out zfcore-demo`, then
 `zfcore info zfcore-demo/model.safetensors`.
 
-MODEL is a .safetensors file that zfcore saved, or a built-in name such as zfnet (random weights).
+MODEL is a .safetensors or .onnx file, or a built-in name such as zfnet (random weights); weights of
+torchvision or timm alone need --architecture.
 IMAGES is a folder, a picture, or a packed .npz. Environment: ZFCORE_NUM_THREADS, ZFCORE_BACKEND."""
 
 app = typer.Typer(
@@ -54,7 +55,7 @@ def _root(
 
 
 for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atlas.atlas),
-                        ("project", project.project), ("merge", atlas.merge)):
+                        ("project", project.project), ("merge", atlas.merge), ("convert", convert.convert)):
     app.command(_name)(_command)
 
 
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         if hasattr(error, "format_message"):  # a usage error, from whichever parser typer brings
             _stop(error.format_message(), 2)
-        if isinstance(error, (ValueError, LookupError, OSError, MemoryError)):
+        if isinstance(error, (ValueError, LookupError, OSError, MemoryError, ImportError)):
             _stop(str(error) or type(error).__name__, 2)
         raise
     sys.exit(code if isinstance(code, int) else 0)
