@@ -12,7 +12,8 @@ from zfcore import backends
 def test_the_same_names_and_parameters():
     numba, emulated = backends.get("numba"), backends.get("emulated")
     for name, function in vars(numba).items():
-        if inspect.isfunction(function) and not name.startswith("_"):
+        helper = getattr(function, "__module__", "") == "zfcore.backends.memory" and name != "empty"
+        if inspect.isfunction(function) and not helper and not name.startswith("_"):
             given = list(inspect.signature(getattr(emulated, name)).parameters)
             assert given == list(inspect.signature(function).parameters), name
 

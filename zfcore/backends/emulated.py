@@ -16,7 +16,7 @@ import numpy as np
 
 from ..kernels.pooling import switches_from_flat, switches_to_flat  # noqa: F401  (an interop edge: NumPy)
 from .compiled import Launchers
-from .numba import asarray, readable, to_numpy, zeros  # noqa: F401
+from .numba import asarray, to_numpy, zeros  # noqa: F401
 
 name = "emulated"
 
