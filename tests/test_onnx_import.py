@@ -292,6 +292,7 @@ def test_the_json_beside_a_model(tmp_path: Path) -> None:
     assert take(tmp_path, proto).network.preprocessing is None
     for text in ("{", json.dumps({"preprocess": {"color": "CMYK"}}),
                  json.dumps({"preprocess": {"color": "RGB", "resize": "somehow"}}),
+                 json.dumps({"preprocess": {"color": "RGB", "mean_bgr": None, "resize": "crop 5"}}),
                  json.dumps({"preprocess": {"color": "RGB", "mean": 1, "mean_rgb": 2, "resize": "crop 5"}})):
         (tmp_path / "model.json").write_text(text)
         with pytest.raises(ValueError, match="allowed|JSON"):
