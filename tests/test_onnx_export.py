@@ -167,3 +167,29 @@ def test_files_are_not_overwritten(tmp_path):
     assert not (tmp_path / "empty.onnx").exists()
     with pytest.raises(ValueError, match="ends in .safetensors or .onnx"):
         zfcore.save(network, tmp_path / "net.pth")
+
+
+def test_a_json_beside_the_model_is_replaced_only_if_zfcore_wrote_it(tmp_path):
+    network = filled(chain(Convolution(2, 3), shape=(9, 8, 3)))
+    network.preprocessing = Preprocessing("RGB")
+    path, beside = tmp_path / "net.onnx", tmp_path / "net.json"
+    zfcore.save(network, path)
+    network.preprocessing = Preprocessing("BGR", 3.0)
+    zfcore.save(network, path, force=True)
+    assert json.loads(beside.read_text())["preprocessing"]["channels"] == "BGR"
+    network.preprocessing = None
+    zfcore.save(network, path, force=True)
+    assert not beside.exists() and zfcore.load(path).preprocessing is None
+
+
+@pytest.mark.parametrize("content", ['{"meta": {"preprocess": {"color": "BGR"}}}', '{"preprocessing": {}}', "no JSON",
+                                     "[1]"])
+@pytest.mark.parametrize("preprocessing", [None, Preprocessing("RGB")])
+def test_a_foreign_json_stays(tmp_path, content, preprocessing):
+    network = filled(chain(Convolution(2, 3), shape=(9, 8, 3)))
+    network.preprocessing = preprocessing
+    beside = tmp_path / "net.json"
+    beside.write_text(content)
+    with pytest.raises(FileExistsError, match="net.json was not written by zfcore"):
+        zfcore.save(network, tmp_path / "net.onnx", force=True)
+    assert beside.read_text() == content and not (tmp_path / "net.onnx").exists()

@@ -17,6 +17,7 @@ from ... import __version__, checks
 from ...files import atomic_write, refuse_existing
 from ...network import Network
 from ...network.layout import flattened
+from .. import presets
 from . import texts
 from .nodes import EXPORTERS, Builder
 
@@ -24,6 +25,7 @@ OPSET = 18
 IR_VERSION = 8
 MAX_PROTOBUF = 2**31 - 1
 BATCH = "N"
+MARK = {"written_by": "zfcore"}  # in the JSON beside a model: such a file may be replaced
 
 
 def first(shape: Sequence[int]) -> tuple[int, ...]:
@@ -79,15 +81,34 @@ def save(network: Network, path: str | os.PathLike[str], force: bool = False,
     ----------
     network : with parameters
     path : the file, `model.onnx`; the preprocessing goes to `model.json`
-    force : replace existing files
+    force : replace existing files; of a `model.json`, only one that zfcore wrote
     outputs : tensors to declare as outputs; None: the network's output
+
+    A `model.json` would be read together with the model: so one that is there already is replaced, or
+    removed where the network has no preprocessing. FileExistsError, before anything is written, if zfcore
+    did not write it.
     """
     target = refuse_existing(path, force)
     beside = Path(path).with_suffix(".json")
-    if network.preprocessing is not None:
-        refuse_existing(beside, force)
+    if os.path.lexists(beside) and not _ours(beside):
+        raise FileExistsError(f"{beside} was not written by zfcore and would be read with the model; "
+                              "remove it or choose another name")
+    refuse_existing(beside, force)
     model = to_onnx(network, outputs)
     atomic_write(target, model.SerializeToString())
     if network.preprocessing is not None:
-        text = json.dumps({"preprocessing": texts.preprocessing(network)}, indent=2)
+        text = json.dumps({**MARK, "preprocessing": texts.preprocessing(network)}, indent=2)
         atomic_write(beside, text.encode() + b"\n")
+    else:
+        beside.unlink(missing_ok=True)
+
+
+def _ours(path: Path) -> bool:
+    """Whether a JSON file bears zfcore's mark."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > presets.MAX_JSON:
+        return False
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and all(found.get(key) == value for key, value in MARK.items())

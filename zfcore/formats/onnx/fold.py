@@ -152,7 +152,7 @@ def _modulo(node: Operation, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.asarray(np.fmod(a, b) if node.attributes.get("fmod", 0) else np.mod(a, b))
 
 
-FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
+FUNCTIONS: dict[str, Callable[..., np.ndarray | list[np.ndarray]]] = {
     "ConstantOfShape": _constant_of_shape, "Gather": _gather, "Slice": _slice, "Reshape": _reshape,
     "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Cast": _cast, "Div": _divide, "Range": _range,
     "Flatten": _flatten, "ReduceProd": _reduce(np.prod), "ReduceSum": _reduce(np.sum),
