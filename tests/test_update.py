@@ -158,13 +158,13 @@ def test_bad_parameters(change, error):
     for place, name in enumerate(("weight", "velocity")):
         given = arrays()[:3]
         given[place] = change(given[place])
-        with pytest.raises(error, match=f"sgd_step: .*{name}|array is a builtins.list"):
+        with pytest.raises(error, match=f"sgd_step: .*{name}"):
             ops.sgd_step(*given, learning_rate=0.1)
         assert all((np.asarray(a) == 1).all() or place == i for i, a in enumerate(given))
     for place, name in enumerate(("weight", "first", "second")):
         given = arrays()
         given[place] = change(given[place])
-        with pytest.raises(error, match=f"adam_step: .*{name}|array is a builtins.list"):
+        with pytest.raises(error, match=f"adam_step: .*{name}"):
             ops.adam_step(*given, step=1)
     if error is ValueError and change is not None:
         weight = change(np.ones((2, 3), np.float32))

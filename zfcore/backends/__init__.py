@@ -28,8 +28,14 @@ def default() -> str:
     return os.environ.get("ZFCORE_BACKEND") or "numba"
 
 
+def is_array(value: Any) -> bool:
+    """Whether some backend works on a value's type."""
+    return isinstance(value, np.ndarray)
+
+
 def of(array: Any) -> ModuleType:
     """Return the backend that works on `array`'s type."""
-    if isinstance(array, np.ndarray):
+    if is_array(array):
         return get(default())
-    raise TypeError(f"array is a {type(array).__module__}.{type(array).__name__}; allowed: numpy.ndarray")
+    raise TypeError(f"backends.of: array is a {type(array).__module__}.{type(array).__name__}; "
+                    "allowed: numpy.ndarray")

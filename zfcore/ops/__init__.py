@@ -22,6 +22,7 @@ from . import loss as _loss
 from . import normalization as _normalization
 from . import pooling as _pooling
 from . import update as _update
+from .arguments import refusing_others as _refusing_others
 
 __all__ = ["OPERATIONS", "Ops", "bind"]
 
@@ -39,9 +40,11 @@ _MODULES: tuple[Any, ...] = (
 )
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    name: getattr(module, name) for module in _MODULES for name in module.__all__
+    name: _refusing_others(getattr(module, name)) for module in _MODULES for name in module.__all__
 }
 globals().update(OPERATIONS)
+for _module in _MODULES:  # whichever way a user imports an operation, its arrays are checked
+    vars(_module).update({_name: OPERATIONS[_name] for _name in _module.__all__})
 __all__ += list(OPERATIONS)
 
 

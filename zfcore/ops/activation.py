@@ -27,7 +27,7 @@ def relu(x: Any, *, backend: Any = None) -> Any:
     return y
 
 
-def relu_backward(dy: Any, y: Any, *, rule: str = "gradient", backend: Any = None) -> Any:
+def relu_backward(dy: Any, y: Any | None, *, rule: str = "gradient", backend: Any = None) -> Any:
     """What a ReLU does to a signal on the way down.
 
     Parameters
