@@ -10,9 +10,12 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -42,6 +45,8 @@ def set_num_threads(count: int | None) -> None:
 
 def _workers(count: int) -> ThreadPoolExecutor:
     global _pool, _pool_size
+    from concurrent.futures import ThreadPoolExecutor  # refused once the interpreter is ending
+
     with _lock:
         if _pool is None or _pool_size < count:
             # The older, smaller pool finishes what it holds and is then collected.
@@ -74,14 +79,25 @@ def parallel(kernel: Callable[..., Any], items: int, *arguments: Any, grain: int
         kernel(0, items, *arguments)
         return
     following = itertools.count()  # next() on it is atomic
+    done: list[int] = []
 
     def work() -> None:
         while (piece := next(following)) < pieces:
-            kernel(piece * grain, min((piece + 1) * grain, items), *arguments)
+            try:
+                kernel(piece * grain, min((piece + 1) * grain, items), *arguments)
+            finally:
+                done.append(piece)
 
-    helpers = [_workers(threads - 1).submit(work) for _ in range(threads - 1)]
+    helpers, refused = [], False
+    try:
+        for _ in range(threads - 1):
+            helpers.append(_workers(threads - 1).submit(work))
+    except RuntimeError:  # the interpreter is ending, or the system has no thread left: the caller does the rest
+        refused = True
     try:
         work()
     finally:
         for helper in helpers:
             helper.result()
+    while refused and len(done) < pieces:  # a refused helper may have been queued: a thread may hold its piece
+        time.sleep(1e-4)
