@@ -319,6 +319,43 @@ def test_a_pickle_is_refused(run: Run, tmp_path: Path) -> None:
         one_line(run("info", tmp_path / name), name)
 
 
+def test_a_training_that_runs_away_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zfcore.demo.LEARNING_RATE", 1e30)
+    code, out, err = run("demo", "--out", tmp_path / "out", "--epochs", 1)
+    assert code == 2 and out == "" and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("zfcore: ") and "the loss is not finite at step" in err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [TypeError("relu: x is None; allowed: numpy.ndarray"),
+                                   NotImplementedError("not yet"), FloatingPointError("overflow")], ids=repr)
+def test_what_can_be_foreseen_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                          error: Exception) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("zfcore.demo.run", fails)
+    one_line(run("demo", "--out", tmp_path / "out"), str(error))
+
+
+def test_an_early_end_of_what_is_read_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise EOFError("cut short")
+
+    monkeypatch.setattr("zfcore.demo.run", fails)
+    code, out, err = run("demo", "--out", tmp_path / "out")
+    assert (code, out, err.strip()) == (2, "", "zfcore: cut short")  # typer begins a line, as after Ctrl-D
+
+
+def test_a_mistake_of_zfcores_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise TypeError("unsupported operand type(s)")
+
+    monkeypatch.setattr("zfcore.demo.run", fails)
+    with pytest.raises(TypeError, match="unsupported"):
+        main(["demo", "--out", str(tmp_path / "out")])
+
+
 def test_names_with_line_breaks_stay_on_one_line(run: Run) -> None:
     one_line(run("info", "no\nsuch\x1b[31mmodel\r.safetensors"), "no such")
 

@@ -29,6 +29,9 @@ MODEL is a .safetensors or .onnx file, or a built-in name such as zfnet (random 
 torchvision or timm alone need --architecture.
 IMAGES is a folder, a picture, or a packed .npz. Environment: ZFCORE_NUM_THREADS, ZFCORE_BACKEND."""
 
+# What a user can mend; anything else is a mistake of zfcore's and keeps its traceback.
+MENDABLE = (ValueError, LookupError, OSError, MemoryError, ImportError, FloatingPointError, NotImplementedError)
+
 app = typer.Typer(
     name="zfcore",
     help="See inside convolutional networks: what each feature map responds to, projected to pixels.",
@@ -110,9 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         if os.environ.get("ZFCORE_DEBUG"):
             raise
+        if isinstance(error, typer.Abort) and isinstance(error.__cause__, EOFError):  # typer takes it for Ctrl-D
+            _stop(str(error.__cause__) or "something that was read ended too early", 2)
         if hasattr(error, "format_message"):  # a usage error, from whichever parser typer brings
             _stop(error.format_message(), 2)
-        if isinstance(error, (ValueError, LookupError, OSError, MemoryError, ImportError)):
+        if isinstance(error, MENDABLE) or (isinstance(error, TypeError) and "; allowed: " in str(error)):
             _stop(str(error) or type(error).__name__, 2)
         raise
     sys.exit(code if isinstance(code, int) else 0)
