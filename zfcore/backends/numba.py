@@ -21,6 +21,7 @@ from ..kernels.loss import (  # noqa: F401
     softmax_cross_entropy_gradient,
     softmax_gradient,
 )
+from ..kernels.memory import empty  # noqa: F401
 from ..kernels.normalization import (  # noqa: F401
     batch_norm,
     batch_norm_gradient,
@@ -48,11 +49,6 @@ from ..kernels.pooling import (  # noqa: F401
 from ..kernels.update import adam_step, renormalize_filters, sgd_step  # noqa: F401
 
 name = "numba"
-
-
-def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Uninitialised array of this backend."""
-    return np.empty(shape, dtype)
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -32,6 +32,7 @@ from .matrix import (
     multiply_transposed_block,
     zero,
 )
+from .memory import empty
 from .threads import parallel
 
 BLOCK = 98 // ROWS * ROWS  # output cells of an item
@@ -469,7 +470,7 @@ def convolution_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarr
     items = groups * _ceil(sizes.columns, FILTERS) * _ceil(sizes.depth, WEIGHT_BYTES // x.itemsize)
     parts = max(1, min(_ceil(32, items), images * _ceil(sizes.cells, PIXELS)))
     out = flat(dweight)
-    partial = out if parts == 1 else np.empty(parts * dweight.size, x.dtype)
+    partial = out if parts == 1 else empty((parts * dweight.size,), x.dtype)
     patches = _patches(x, groups, width, columns, stride, padding[0], padding[2], dilation)
     parallel(_weight_gradient, parts * items, partial, flat(dy), flat(x), patches, sizes, parts)
     if parts > 1:

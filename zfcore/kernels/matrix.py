@@ -25,6 +25,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from .compile import kernel
+from .memory import empty
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
@@ -57,7 +58,7 @@ DOT_ROWS = 4 if VECTOR_BYTES == 64 else 2 if ROWS > 4 else 1
 def aligned(size: int, dtype: Any) -> np.ndarray:
     """Uninitialised vector whose first element starts a cache line, with a panel of slack behind it."""
     itemsize = np.dtype(dtype).itemsize
-    raw = np.empty(size + (64 + PANEL_BYTES) // itemsize, dtype)
+    raw = empty((size + (64 + PANEL_BYTES) // itemsize,), dtype)
     start = -raw.ctypes.data % 64 // itemsize
     return raw[start:]
 

@@ -18,12 +18,13 @@ import numpy as np
 from .compile import kernel
 from .convolution import _add_parts
 from .matrix import PANEL_BYTES, STRIDE, VECTOR_BYTES, flat, multiply_transposed_block
+from .memory import empty
 from .threads import parallel
 from .transform import Scheme, transform_signal, transform_taps
 from .winograd import Plan, needed, phase_table, read_tile
 
-FILTERS = 70  # of an item: five tiles of matrix.py
-CHANNELS = 64
+FILTERS = 126  # of an item: nine tiles of matrix.py
+CHANNELS = 96
 TILES = 28  # multiplied before they are added to the sums
 ITEMS = 16  # with fewer, the batch is cut into parts whose sums are added in order
 
@@ -118,7 +119,7 @@ def winograd_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarray,
     items = groups * int(phases[0, 0, 2]) * -(-(filters // groups) // FILTERS) * -(-channels // CHANNELS)
     parts = max(1, min(-(-ITEMS // items), images * down * across // TILES))
     out = flat(dweight)
-    partial = out if parts == 1 else np.empty(parts * dweight.size, x.dtype)
+    partial = out if parts == 1 else empty((parts * dweight.size,), x.dtype)
     parallel(_weight_gradient, parts * items, partial, flat(dy), flat(x), phases, ranges, plan, (height, width),
              parts)
     if parts > 1:
