@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 SMALLEST = 1 << 20  # bytes; smaller arrays are left to NumPy
-LIMIT = 1 << 29  # bytes of blocks that nobody uses
+LIMIT = 1 << 30  # bytes of blocks that nobody uses
 LINE = 64  # arrays start at a cache line
 
 _idle: deque[_Block] = deque()  # the oldest first; single operations on it are atomic

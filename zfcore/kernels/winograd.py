@@ -25,12 +25,13 @@ import numpy as np
 from .compile import kernel
 from .matrix import DEPTH, PANEL_BYTES, STRIDE, VECTOR_BYTES, aligned, flat, multiply_block
 from .threads import parallel
-from .transform import Scheme, transform_filter, transform_input, transform_output
+from .transform import EXACT, LARGE, LONG, Scheme, transform_filter, transform_input, transform_output
 
 TILES = 42  # tiles of an item
 ITEMS = 8  # fewer blocks than this are cut by columns too
 COLUMNS = 128  # of such a cut, at least
 SLAB = 64  # columns whose outputs are in the first-level cache between the transform and their places
+TRANSFORM, IMAGES = 8, 4  # see `winograd_scheme`
 PHASES = {1: ((0, 0),), 2: ((0, 1), (0, 0), (1, 0), (1, 1))}  # ordered so that those of a point are neighbours
 
 
@@ -143,7 +144,7 @@ def _winograd(begin, end, out, source, packed, bias, phases, ranges, plan, block
     `phases` holds the input's and the output's; `ranges` which of them each point needs.
     """
     panel, lanes = PANEL_BYTES // out.itemsize, VECTOR_BYTES // out.itemsize
-    n, squares, grid = plan.points, plan.points * plan.points, plan.rows * plan.columns
+    squares, grid = plan.points * plan.points, plan.rows * plan.columns
     tiles = plan.images * grid
     high = (tiles + blocks - 1) // blocks
     inputs, outputs = phases[0, 0, 2], phases[1, 0, 2]
@@ -264,6 +265,37 @@ def _pack_gradient(begin, end, packed, weight, shape, groups, phases, stride, sc
 
 
 # -------------------------------------------------------------------------------------- launchers
+
+
+def winograd_scheme(algorithm: str, weight_shape: tuple[int, ...], stride: Any, dilation: Any, groups: int,
+                    cells: tuple[int, int]) -> Scheme | None:
+    """The scheme for "winograd" or "winograd_exact", None where there is none; for "auto" where it pays.
+
+    By filters and maps alone, never by the batch, so that an image's bits do not depend on its company.
+    What pays is estimated in vector multiply-adds for each image, with filters transformed once for
+    IMAGES of them; a transform's vector takes about TRANSFORM each.
+    """
+    filters, height, width, channels = weight_shape
+    taps = _ceil(height, stride[0])
+    if (tuple(stride) not in ((1, 1), (2, 2)) or tuple(dilation) != (1, 1) or _ceil(width, stride[1]) != taps
+            or (taps == 5 and stride[0] == 2)):
+        return None
+    if algorithm == "winograd_exact":
+        return EXACT if taps == 3 else None
+    scheme = {3: LARGE, 5: LONG}.get(taps)
+    if scheme is None or algorithm != "auto":
+        return scheme
+    filters //= groups
+    if channels < 16 or filters < 16:
+        return None
+    points, phases = scheme.points**2, len(PHASES[stride[0]])
+    tiles = _ceil(cells[0], scheme.tile) * _ceil(cells[1], scheme.tile)
+    counts = needed(scheme.points, (height, width), stride[0], scheme.points - 1)
+    products = int((counts[:, 1] - counts[:, 0]).sum()) * channels * filters
+    transforms = points * (phases * channels + filters)
+    filter_transform = points * phases * channels * filters / IMAGES
+    fast = tiles * (products + TRANSFORM * transforms) + TRANSFORM * filter_transform
+    return scheme if fast < 0.8 * cells[0] * cells[1] * height * width * channels * filters else None
 
 
 def phase_table(inputs: int, outputs: int) -> np.ndarray:
