@@ -1,5 +1,5 @@
 # make demo    train a small convnet on handwritten digits and look inside it
-# make test    run the tests (PEERS=1: also install PyTorch and compare with it)
+# make test    run the tests (PEERS=1: also install PyTorch and Captum and compare with them)
 # make lint    ruff and mypy
 # make bench   race PyTorch and Captum on this machine
 # make clean   remove what these commands made
@@ -38,8 +38,8 @@ $(VENV)/installed-%: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/installed-peers: | $(BIN)/python
-	@echo "installing PyTorch for comparison ..."
-	@$(PIP) "torch>=2.2"
+	@echo "installing PyTorch and Captum for comparison ..."
+	@$(PIP) "torch>=2.2" "captum>=0.7"
 	@touch $@
 
 demo: $(VENV)/installed-demo  ## train on digits and write the atlas into zfcore-demo/

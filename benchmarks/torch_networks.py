@@ -53,6 +53,10 @@ def training_step(model: nn.Module, image: torch.Tensor, labels: torch.Tensor) -
 
 def captum_projection(model: nn.Module, layer: nn.Module, image: torch.Tensor, unit: tuple[int, int, int]) -> Any:
     """Captum's deconvolution of one unit (map, row, column) for every image of the batch."""
+    import warnings
+
     from captum.attr import NeuronDeconvolution
 
-    return NeuronDeconvolution(model, layer).attribute(image, unit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it announces its hooks at every call
+        return NeuronDeconvolution(model, layer).attribute(image, unit)

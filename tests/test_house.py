@@ -147,3 +147,33 @@ def test_no_file_names_this_machine_or_a_package_index() -> None:
         text = path.read_text(encoding="utf-8")
         found += [f"{path.name}: {needle}" for needle in needles if needle in text]
     assert found == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
+    """With only too old a Python in sight, one message and no half-made environment."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("make", "sh", "rm"):
+        (tools / name).symlink_to(shutil.which(name))
+    (tools / "python3").write_text("#!/bin/sh\nexit 1\n")  # what an old one answers to the question
+    (tools / "python3").chmod(0o755)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    result = subprocess.run([tools / "make", "demo"], cwd=tmp_path, env={"PATH": str(tools)}, capture_output=True,
+                            text=True)
+    assert result.returncode == 2
+    assert "needs Python 3.11 or newer" in result.stderr and "make PYTHON=" in result.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_the_oracle_imports_nothing_of_the_package(tmp_path: Path) -> None:
+    """Naive loops that shared code with the kernels would share their faults."""
+    def strangers(root: Path) -> list[str]:
+        return [f"{path.name}:{line} {name}" for path in house.sources(root)
+                for line, name in house.imported(root, path)
+                if name.split(".")[0] not in {"__future__", "collections", "math", "numpy", "typing", root.name}]
+
+    assert strangers(ROOT / "tests" / "reference") == []
+    (tmp_path / "reference.py").write_text("from zfcore import ops\nimport numpy\nfrom . import x")
+    assert strangers(tmp_path) == ["reference.py:1 zfcore"]

@@ -21,7 +21,7 @@ from ..kernels.loss import (  # noqa: F401
     softmax_cross_entropy_gradient,
     softmax_gradient,
 )
-from ..kernels.memory import empty  # noqa: F401
+from ..kernels.memory import empty, readable  # noqa: F401
 from ..kernels.normalization import (  # noqa: F401
     batch_norm,
     batch_norm_gradient,
@@ -60,7 +60,7 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def asarray(array: Any, dtype: Any = None) -> np.ndarray:
     """C-contiguous, aligned array of this backend; copies only where it must."""
-    return np.require(array, dtype, ["C", "A"])
+    return readable(np.require(array, dtype, ["C", "A"]))
 
 
 def to_numpy(array: np.ndarray) -> np.ndarray:

@@ -7,7 +7,9 @@ Commands live in modules of this package and import what they need when they run
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
@@ -60,8 +62,13 @@ def _stop(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _terminate(number: int, _frame: Any) -> NoReturn:
+    """End by way of every clean-up, so that a killed command leaves nothing half written."""
+    raise SystemExit(128 + number)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 something to mend, 130 interrupted.
+    """Run the command line and exit: 0 done, 2 something to mend, 130 interrupted, 143 terminated.
 
     Parameters
     ----------
@@ -70,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names may hold bytes that are no text
             stream.reconfigure(errors="backslashreplace")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code: Any = app(args=arguments, prog_name="zfcore", standalone_mode=False)
         sys.stdout.flush()

@@ -58,7 +58,7 @@ def describe_system() -> dict[str, Any]:
     from ..kernels import compile, threads
 
     versions = {}
-    for name in ("numpy", "scipy", "numba", "llvmlite", "pillow", "safetensors"):
+    for name in ("numpy", "numba", "llvmlite", "pillow", "safetensors", "scikit-learn", "torch"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

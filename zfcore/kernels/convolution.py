@@ -4,7 +4,8 @@ One kernel, `_convolve`, serves the forward pass and the input gradient. An item
 consecutive cells of one image's output map times a block of filters. The patches of these cells are
 gathered into a tile that stays in the second-level cache, DEPTH numbers of each at a time, and
 multiplied by packed filters (matrix.py). The input gradient of a convolution with a stride is one such
-pass for each phase of the stride, so no product with an inserted zero is ever computed.
+pass for each phase of the stride, so no product with an inserted zero is ever computed. Where the input
+has few channels (`_scatter`), patches are computed whole and added to the input's cells instead.
 
 An output's sum runs over filter rows, filter columns and channels in this order, cut every DEPTH numbers:
 its bits depend on the filters' shape, never on the batch, the place in the map, a crop or the threads.
@@ -30,41 +31,22 @@ from .matrix import (
     move,
     multiply_block,
     multiply_transposed_block,
-    zero,
 )
 from .memory import empty
+from .patches import Patches, gather, patches_of, scatter
 from .threads import parallel
 
 BLOCK = 98 // ROWS * ROWS  # output cells of an item
 FILTERS = 512  # columns of an item's product, so that its sums stay in the second-level cache
 PIXELS = 128  # cells of a map that a weight gradient multiplies before it adds to its sums
 WEIGHT_BYTES = 512  # of a filter, that an item of the weight gradient computes
+BAND = 64  # rows of dx that an item of `_scatter` owns
+SCATTER = 20  # multiply-adds in the time that it takes to add a number of a patch
 GRAIN = 2e7  # multiply-adds below which items share one call
 
 
-class Patches(NamedTuple):
-    """How a patch is read: rows of `runs` runs of `run` consecutive numbers, `step` apart.
-
-    Without dilation or groups a row of a patch is one run. The patch of output cell (row, column)
-    starts at cell (row * stride_rows - top, column * stride_columns - left) of the source.
-    """
-
-    height: int
-    row: int  # numbers in a row of the source
-    channels: int
-    columns: int  # output cells in a row
-    stride_rows: int
-    stride_columns: int
-    top: int
-    left: int
-    dilation: int  # of the patch's rows
-    runs: int
-    run: int
-    step: int
-
-
 class Places(NamedTuple):
-    """Where a product's row goes: `strips` rows of the output, starting at a multiple of the stride."""
+    """Where results go: cell (row * stride_rows + top, column * stride_columns + left) of the output."""
 
     height: int
     row: int
@@ -73,7 +55,6 @@ class Places(NamedTuple):
     stride_columns: int
     top: int
     left: int
-    strips: int
 
 
 class Sizes(NamedTuple):
@@ -87,53 +68,6 @@ class Sizes(NamedTuple):
 
 
 # ---------------------------------------------------------------------------------------- kernels
-
-
-@kernel
-def _gather(tile, source, image, channel, patches, cell, cells, first, last):
-    """Copy numbers `first` to `last` of the patches of `cells` consecutive output cells, a row each.
-
-    Writes go from left to right and may run on past a run's end; what follows overwrites that.
-    """
-    run, runs, limit = patches.run, patches.runs, patches.row
-    which, head = first // run, first % run
-    low_line, low_along = which // runs, which % runs
-    high_line = (last - 1) // run // runs
-    reach = (runs - 1) * patches.step + run
-    row, column = cell // patches.columns, cell % patches.columns
-    for t in range(cells):
-        top = row * patches.stride_rows - patches.top
-        left = (column * patches.stride_columns - patches.left) * patches.channels + channel
-        inside = (top + low_line * patches.dilation >= 0 and left >= 0 and left + reach <= limit
-                  and top + high_line * patches.dilation < patches.height)
-        line, along, skip = low_line, low_along, head
-        at, remaining = t * STRIDE, last - first
-        while remaining > 0:
-            count = min(run - skip, remaining)
-            y = top + line * patches.dilation
-            start = left + along * patches.step + skip
-            if inside:
-                copy(tile, at, source, image + y * limit + start, count)
-            else:
-                # The run is clipped at the ends of the source's row; outside lie zeros.
-                before = min(max(-start, 0), count)
-                middle = max(min(start + count, limit) - start - before, 0)
-                if y < 0 or y >= patches.height:
-                    before, middle = count, 0
-                zero(tile, at, before)
-                copy(tile, at + before, source, image + y * limit + start + before, middle)
-                zero(tile, at + before + middle, count - before - middle)
-            at += count
-            remaining -= count
-            skip = 0
-            along += 1
-            if along == runs:
-                along = 0
-                line += 1
-        column += 1
-        if column == patches.columns:
-            column = 0
-            row += 1
 
 
 @kernel
@@ -160,26 +94,58 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
         sums[: cells * c_step] = 0
         for first in range(0, depth, chunk):
             last = min(first + chunk, depth)
-            _gather(tile, source, image * patches.height * patches.row, group * channels, patches,
-                    cell, cells, first, last)
+            gather(tile, source, image * patches.height * patches.row, group * channels, patches,
+                   cell, cells, first, last)
             start = ((group * panels + low // panel) * depth + first) * panel
             multiply_block(sums, c_step, tile, cells, packed, start, panel, depth * panel, width, last - first)
-        strip = width // places.strips
         for t in range(cells):
             row, column = (cell + t) // patches.columns, (cell + t) % patches.columns
-            left = (column * places.stride_columns + places.left) * places.channels + group * columns + low
-            before, after = max(-left, 0), min(strip, places.row - left)
-            for s in range(places.strips):
-                y = row * places.stride_rows + places.top + s
-                if y < 0 or y >= places.height:
-                    continue
-                place = (image * places.height + y) * places.row + left
-                at, shift = t * c_step + s * strip, group * columns + low
-                target, numbers = out[place + before : place + after], sums[at + before : at + after]
-                offsets = bias[shift + before : shift + after]
-                for i in range(target.size):
-                    value = numbers[i] + offsets[i]
-                    target[i] = floor if value <= floor else value  # a NaN stays
+            y = row * places.stride_rows + places.top
+            place = (image * places.height + y) * places.row + group * columns + low
+            place += (column * places.stride_columns + places.left) * places.channels
+            target, numbers = out[place : place + width], sums[t * c_step :]
+            offsets = bias[group * columns + low :]
+            for i in range(target.size):
+                value = numbers[i] + offsets[i]
+                target[i] = floor if value <= floor else value  # a NaN stays
+
+
+@kernel
+def _scatter(begin, end, dx, dy, packed, patches, sizes, lines, bands):
+    """Items: image, band of the input's rows; the input gradient where channels are few.
+
+    Each output cell's signal times all weights is a whole patch, which is added to the cells that the
+    forward pass read it from. A cell of dx receives its patches in the order of the output's cells,
+    whatever the band.
+    """
+    panel = PANEL_BYTES // dx.itemsize
+    columns, depth, channels = sizes.columns, sizes.depth, patches.channels // sizes.groups
+    panels = (columns + panel - 1) // panel
+    chunks = (depth + DEPTH - 1) // DEPTH
+    chunk = (depth + chunks - 1) // chunks
+    rows = sizes.cells // patches.columns
+    tile = np.empty(BLOCK * STRIDE, dx.dtype)
+    sums = np.empty(BLOCK * panels * panel, dx.dtype)
+    for item in range(begin, end):
+        band, image = item % bands, item // bands
+        low, high = patches.height * band // bands, patches.height * (band + 1) // bands
+        base = image * patches.height * patches.row
+        dx[base + low * patches.row : base + high * patches.row] = 0
+        reach = low + patches.top - (lines - 1) * patches.dilation
+        begin_cell = max((reach + patches.stride_rows - 1) // patches.stride_rows, 0) * patches.columns
+        end_cell = min((high - 1 + patches.top) // patches.stride_rows + 1, rows) * patches.columns
+        for group in range(sizes.groups):
+            for cell in range(begin_cell, end_cell, BLOCK):
+                cells = min(BLOCK, end_cell - cell)
+                sums[: cells * panels * panel] = 0
+                for first in range(0, depth, chunk):
+                    count = min(chunk, depth - first)
+                    for t in range(cells):
+                        place = (image * sizes.cells + cell + t) * sizes.groups + group
+                        copy(tile, t * STRIDE, dy, place * depth + first, count)
+                    multiply_block(sums, panels * panel, tile, cells, packed,
+                                   (group * panels * depth + first) * panel, panel, depth * panel, columns, count)
+                scatter(dx, base, group * channels, patches, low, high, sums, panels * panel, cell, cells, lines)
 
 
 @kernel
@@ -255,8 +221,8 @@ def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts):
         for block in range(total * part // parts, total * (part + 1) // parts):
             image, cell = block // blocks, sizes.cells * (block % blocks) // blocks
             cells = sizes.cells * (block % blocks + 1) // blocks - cell
-            _gather(tile, x, image * patches.height * patches.row, group * channels, patches,
-                    cell, cells, first, last)
+            gather(tile, x, image * patches.height * patches.row, group * channels, patches,
+                   cell, cells, first, last)
             start = (image * sizes.cells + cell) * sizes.groups * filters + group * filters + low
             multiply_transposed_block(sums, width, dy, start, sizes.groups * filters, rows,
                                       tile, STRIDE, panel, last - first, cells)
@@ -301,16 +267,6 @@ def _panels(columns: int, itemsize: int) -> int:
     return _ceil(columns, PANEL_BYTES // itemsize)
 
 
-def _patches(source: np.ndarray, groups: int, window: int, columns: int, stride: tuple[int, int],
-             top: int, left: int, dilation: tuple[int, int]) -> Patches:
-    """Patches of `window` columns; where they may be, rows of a patch are read as one run."""
-    _, height, width, channels = source.shape
-    one_run = groups == 1 and (dilation[1] == 1 or window == 1)
-    return Patches(height, width * channels, channels, columns, stride[0], stride[1], top, left, dilation[0],
-                   1 if one_run else window, window * channels if one_run else channels // groups,
-                   dilation[1] * channels)
-
-
 def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarray, patches: Patches,
          places: Places, sizes: Sizes, relu: bool) -> None:
     """Launch `_convolve` over all items."""
@@ -339,8 +295,8 @@ def convolution_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: 
     packed = aligned(panels * sizes.depth * PANEL_BYTES // x.itemsize, x.dtype)
     if images:
         parallel(_pack_filters, panels, packed, flat(weight), sizes.columns, sizes.depth)
-    patches = _patches(x, groups, width, columns, stride, padding[0], padding[2], dilation)
-    _run(y, x, packed, bias, patches, Places(rows, columns * filters, filters, 1, 1, 0, 0, 1), sizes, relu)
+    patches = patches_of(x, groups, width, columns, stride, padding[0], padding[2], dilation)
+    _run(y, x, packed, bias, patches, Places(rows, columns * filters, filters, 1, 1, 0, 0), sizes, relu)
 
 
 class Phase(NamedTuple):
@@ -383,8 +339,8 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
                                dilation: Any, groups: int) -> None:
     """dx = adjoint of the convolution applied to dy.
 
-    Where a phase would leave most of a panel empty (three channels of an image, say), all phases are
-    columns of one product instead: a filter is then padded to a multiple of the stride.
+    Where the channels would leave most of a panel empty (three of an image, say), whole patches are
+    computed and added instead.
     """
     if _is_depthwise(weight.shape, groups):
         depthwise_input_gradient(dx, dy, weight, stride, padding, dilation)
@@ -393,13 +349,10 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
         return
     filters, height, width, channels = weight.shape
     half = PANEL_BYTES // 2 // dx.itemsize
-
-    def cost(columns: int) -> int:
-        return _ceil(columns, half) * half
-
-    together = _ceil(height, stride[0]) * _ceil(width, stride[1]) * cost(stride[0] * stride[1] * channels)
-    if groups == 1 and tuple(dilation) == (1, 1) and together < height * width * cost(channels):
-        _all_phases(dx, dy, weight, stride, padding)
+    by_phase = filters // groups * height * width * _ceil(channels, half) * half
+    patch = height * width * channels
+    if filters // groups * _ceil(patch, half) * half + SCATTER * patch < by_phase:
+        _by_patches(dx, dy, weight, stride, padding, dilation, groups)
         return
     images, rows, columns, _ = dx.shape
     bias = np.zeros(groups * channels, dx.dtype)
@@ -417,41 +370,24 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
             packed = aligned(panels * depth * PANEL_BYTES // dx.itemsize, dx.dtype)
             parallel(_pack_phase, panels, packed, flat(weight), weight.shape, groups,
                      v.tap, v.taps, v.tap_step, h.tap, h.taps, h.tap_step)
-            patches = _patches(dy, groups, h.taps, h.cells, (1, 1), v.before, h.before, (v.spread, h.spread))
+            patches = patches_of(dy, groups, h.taps, h.cells, (1, 1), v.before, h.before, (v.spread, h.spread))
             places = Places(rows, columns * groups * channels, groups * channels, stride[0], stride[1],
-                            v.start, h.start, 1)
+                            v.start, h.start)
             _run(dx, dy, packed, bias, patches, places, sizes, False)
 
 
-def _all_phases(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any, padding: Any) -> None:
-    """The input gradient with (phase row, phase column, channel) as the product's columns.
-
-    Each product row is a stride x stride block of input cells; blocks start at multiples of the stride
-    in the padded input, so that a crop aligned to the stride has the same blocks.
-    """
+def _by_patches(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any, padding: Any,
+                dilation: Any, groups: int) -> None:
+    """The input gradient by `_scatter`; the packed weights are a matrix of filters by whole patches."""
     filters, height, width, channels = weight.shape
-    images, rows, columns, _ = dx.shape
-    tall, wide = _ceil(height, stride[0]), _ceil(width, stride[1])
-    whole = np.zeros((filters, tall * stride[0], wide * stride[1], channels), weight.dtype)
-    whole[:, :height, :width] = weight
-    blocks = whole.reshape(filters, tall, stride[0], wide, stride[1], channels)[:, ::-1, :, ::-1]
-    matrix = blocks.transpose(1, 3, 0, 2, 4, 5).reshape(tall * wide * filters, -1)
-    panel = PANEL_BYTES // dx.itemsize
-    panels = _panels(matrix.shape[1], dx.itemsize)
-    packed = aligned(panels * matrix.shape[0] * panel, dx.dtype)
-    view = packed[: panels * matrix.shape[0] * panel].reshape(panels, matrix.shape[0], panel)
-    for i in range(panels):
-        part = matrix[:, i * panel : (i + 1) * panel]
-        view[i, :, : part.shape[1]] = part
-        view[i, :, part.shape[1] :] = 0
-    top, left = padding[0] // stride[0], padding[2] // stride[1]  # the first block with an input cell
-    down = (rows - 1 + padding[0]) // stride[0] - top + 1
-    across = (columns - 1 + padding[2]) // stride[1] - left + 1
-    sizes = Sizes(images, 1, down * across, matrix.shape[0], matrix.shape[1])
-    patches = _patches(dy, 1, wide, across, (1, 1), tall - 1 - top, wide - 1 - left, (1, 1))
-    places = Places(rows, columns * channels, channels, stride[0], stride[1], top * stride[0] - padding[0],
-                    left * stride[1] - padding[2], stride[0])
-    _run(dx, dy, packed, np.zeros(matrix.shape[1], dx.dtype), patches, places, sizes, False)
+    images, rows, columns, _ = dy.shape
+    sizes = Sizes(images, groups, rows * columns, filters // groups, height * width * channels)
+    panels = groups * _panels(sizes.columns, dx.itemsize)
+    packed = aligned(panels * sizes.depth * PANEL_BYTES // dx.itemsize, dx.dtype)
+    parallel(_pack_phase, panels, packed, flat(weight), (filters, 1, 1, sizes.columns), groups, 0, 1, 1, 0, 1, 1)
+    patches = patches_of(dx, groups, width, columns, stride, padding[0], padding[2], dilation)
+    bands = _ceil(dx.shape[1], BAND)
+    parallel(_scatter, images * bands, flat(dx), flat(dy), packed, patches, sizes, height, bands)
 
 
 def convolution_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarray, stride: Any, padding: Any,
@@ -471,7 +407,7 @@ def convolution_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarr
     parts = max(1, min(_ceil(32, items), images * _ceil(sizes.cells, PIXELS)))
     out = flat(dweight)
     partial = out if parts == 1 else empty((parts * dweight.size,), x.dtype)
-    patches = _patches(x, groups, width, columns, stride, padding[0], padding[2], dilation)
+    patches = patches_of(x, groups, width, columns, stride, padding[0], padding[2], dilation)
     parallel(_weight_gradient, parts * items, partial, flat(dy), flat(x), patches, sizes, parts)
     if parts > 1:
         parallel(_add_parts, _ceil(dweight.size, 1 << 14), out, partial, parts, 1 << 14)

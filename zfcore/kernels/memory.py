@@ -1,77 +1,120 @@
-"""Uninitialised arrays from recycled memory.
+"""Recycled memory for large arrays.
 
-The operating system clears every page that it hands out, and takes large blocks back as soon as they
-are freed: a network that allocates its activations afresh in each pass spends a tenth of its time on that.
-So large blocks are kept for a while when their last array is gone, the most recent ones, up to LIMIT bytes.
+Memory fresh from the system must be mapped and cleared page by page, which costs more than most
+kernels that then fill it (74 MB: 5 to 40 ms). So the memory of large arrays goes back to a pool when
+their last view dies, and serves the next array of about that size. All arrays start at a cache line.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
+import os
+import sys
+import threading
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 
-SMALLEST = 1 << 20  # bytes; smaller arrays are left to NumPy
-LIMIT = 1 << 30  # bytes of blocks that nobody uses
-LINE = 64  # arrays start at a cache line
+LARGE = 1 << 20  # bytes; smaller arrays come from NumPy, whose allocator keeps such memory itself
+LINE = 64  # bytes of a cache line and of a vector register
 
-_idle: deque[_Block] = deque()  # the oldest first; single operations on it are atomic
+_lock = threading.RLock()  # reentrant: a collection of garbage in here may give memory back
+_idle: OrderedDict[int, np.ndarray] = OrderedDict()  # by address, the longest idle first
+_idle_bytes = 0
+_finalizing = sys.is_finalizing  # kept here: at the interpreter's end modules lose their contents
+
+
+def _share_of_memory() -> int:
+    """An eighth of the machine's memory."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
+    except (AttributeError, OSError, ValueError):
+        return 1 << 29
+
+
+limit = _share_of_memory()  # most bytes that may lie idle
+
+
+def _forget() -> None:
+    """A forked child may have copied a held lock; its idle memory is as good as its parent's."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 class _Block:
-    """Memory of one size, and where its first cache line is."""
+    """Owner of one piece of memory, the base of every view of it; gives it back when the last one dies."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.memory = np.empty(size + LINE, np.uint8)
-        self.start = self.memory.ctypes.data + -self.memory.ctypes.data % LINE
-
-
-class _Lease:
-    """The base of every array on a block: when the last array is gone, so is this, and the block is idle."""
-
-    def __init__(self, block: _Block) -> None:
-        self.block = block
-        self.__array_interface__ = {"data": (block.start, False), "shape": (block.size,), "typestr": "|u1",
-                                    "version": 3}
+    def __init__(self, memory: np.ndarray) -> None:
+        self._memory = memory
+        self.__array_interface__ = memory.__array_interface__
 
     def __del__(self) -> None:
-        _idle.append(self.block)
-        while sum(block.size for block in tuple(_idle)) > LIMIT:
-            try:
-                _idle.popleft()
-            except IndexError:  # another thread was faster
-                return
+        if not _finalizing():
+            _give(self._memory)
 
 
-def _class(size: int) -> int:
-    """The size rounded up by less than an eighth, so that similar arrays can share blocks."""
-    step = 1 << max(size.bit_length() - 4, 12)
-    return -(-size // step) * step
+def _give(memory: np.ndarray) -> None:
+    global _idle_bytes
+    with _lock:
+        _idle[memory.__array_interface__["data"][0]] = memory
+        _idle_bytes += memory.nbytes
+        _shrink(limit)
 
 
-def _take(size: int) -> _Block:
-    for block in tuple(_idle):
-        if block.size == size:
-            try:
-                _idle.remove(block)
-                return block
-            except ValueError:  # another thread took it
-                continue
-    return _Block(size)
+def _take(size: int) -> np.ndarray | None:
+    """The piece that was used last of those that hold `size` bytes and waste at most an eighth."""
+    global _idle_bytes
+    with _lock:
+        for address in reversed(_idle):
+            if size <= _idle[address].nbytes <= size + size // 8:
+                memory = _idle.pop(address)
+                _idle_bytes -= memory.nbytes
+                return memory
+    return None
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Like numpy.empty."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size < SMALLEST or size > LIMIT:
-        return np.empty(shape, dtype)
-    lease = _Lease(_take(_class(size)))
-    return np.asarray(lease)[:size].view(dtype).reshape(shape)
+def _shrink(most: int) -> None:
+    global _idle_bytes
+    while _idle_bytes > most:
+        _idle_bytes -= _idle.popitem(last=False)[1].nbytes
 
 
 def release() -> None:
-    """Give all idle memory back to the operating system."""
-    _idle.clear()
+    """Give all idle memory back to the system."""
+    with _lock:
+        _shrink(0)
+
+
+class _Alias:
+    """The same memory without the mark that forbids writing."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array  # keeps the memory alive
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+
+
+def readable(array: np.ndarray) -> np.ndarray:
+    """An input for kernels: to Numba a read-only array is another type, for which it would compile again.
+
+    Kernels never write to their inputs; what is changed in place is checked for that mark before.
+    """
+    return array if array.flags.writeable else np.asarray(_Alias(array))
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Uninitialised array whose first element starts a cache line."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size < LARGE:
+        raw = np.empty(size + LINE, np.uint8)
+    else:
+        found = _take(size + LINE)
+        raw = np.asarray(_Block(np.empty(size + LINE, np.uint8) if found is None else found))
+    start = -raw.ctypes.data % LINE
+    return raw[start:start + size].view(dtype).reshape(shape)

@@ -219,14 +219,14 @@ def add_cells(total, line):
     """Add a row of cells, one after the other, three in each pass while there are so many."""
     channels = total.size
     i = 0
-    while i + 3 * channels <= line.size:
+    while 0 < i + 3 * channels <= line.size:
         a, b, d = line[i:i + channels], line[i + channels:i + 2 * channels], line[i + 2 * channels:i + 3 * channels]
         for c in range(channels):
             part = total[c] + a[c]
             part = part + b[c]
             total[c] = part + d[c]
         i += 3 * channels
-    while i < line.size:
+    while i < line.size:  # never so without channels
         a = line[i:i + channels]
         for c in range(channels):
             total[c] += a[c]

@@ -97,7 +97,8 @@ def convolution(x: Any, weight: Any, bias: Any = None, *, stride: int | Sequence
 
     Returns
     -------
-    y : (N, P, Q, K) with P = floor((H + top + bottom - dilation * (R - 1) - 1) / stride) + 1
+    y : (N, P, Q, K) with P = floor((H + top + bottom - dilation * (R - 1) - 1) / stride) + 1. The
+        padding's zeros are multiplied like others: an infinite weight makes NaN of them.
 
     Raises
     ------

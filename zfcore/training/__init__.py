@@ -2,6 +2,7 @@
 
 from .augmentation import Shifts
 from .optimizers import SGD, Adam, Optimizer
-from .trainer import Epoch, Evaluation, NonFiniteLoss, evaluate, fit
+from .trainer import Epoch, Evaluation, NonFiniteLoss, evaluate, fit, train_step
 
-__all__ = ["SGD", "Adam", "Epoch", "Evaluation", "NonFiniteLoss", "Optimizer", "Shifts", "evaluate", "fit"]
+__all__ = ["SGD", "Adam", "Epoch", "Evaluation", "NonFiniteLoss", "Optimizer", "Shifts", "evaluate", "fit",
+           "train_step"]

@@ -22,7 +22,7 @@ from .optimizers import SGD, Optimizer
 if TYPE_CHECKING:
     from ..network import Network
 
-__all__ = ["Epoch", "Evaluation", "NonFiniteLoss", "evaluate", "fit"]
+__all__ = ["Epoch", "Evaluation", "NonFiniteLoss", "evaluate", "fit", "train_step"]
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -173,7 +173,7 @@ def fit(
                 if augment is not None:
                     batch = augment(batch, np.random.default_rng([seed, number, place]))
                 batch = _prepared(net, batch)
-                losses, right = _step(net, batch, targets[chosen], optimizer, seed, step)
+                losses, right = train_step(net, batch, targets[chosen], optimizer, seed=seed, step=step)
                 loss, hits = loss + losses, hits + right
                 bar.update()
             checked = evaluate(net, *validation, batch_size=batch_size) if validation else None
@@ -189,9 +189,23 @@ def fit(
     return history
 
 
-def _step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimizer, seed: int,
-          step: int) -> tuple[float, int]:
-    """One step; returns the batch's summed loss and number of right answers before it."""
+def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimizer, *, seed: int = 0,
+               step: int = 0) -> tuple[float, int]:
+    """Walk up, walk down, update the parameters once.
+
+    Parameters
+    ----------
+    net : an initialised network
+    batch : (N, H, W, C), preprocessed
+    labels : integers (N,)
+    optimizer : what moves the parameters, in place
+    seed, step : of dropout: another step drops other units
+
+    Returns
+    -------
+    loss : summed over the batch, before the step
+    hits : right answers before the step
+    """
     ops = net.ops
     forward = net.forward(batch, to=net.logits, cache=True, training=True, seed=seed, step=step)
     losses, probabilities = ops.softmax_cross_entropy(forward.output, labels)
