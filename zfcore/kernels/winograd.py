@@ -98,8 +98,9 @@ def read_tile(points, place, step, source, patch, plan, image, channel, y, x, de
             numbers = source[cell : cell + count]
             for c in range(count):
                 target[c] = numbers[c]
-            for c in range(count, padded):
-                target[c] = 0
+            rest = target[count:]
+            for c in range(rest.size):
+                rest[c] = 0
     for c in range(0, padded, chunk):
         transform_input(plan.scheme, points, place, n * step, step, patch, c, n * padded, padded,
                         min(chunk, padded - c) // lanes)
@@ -258,8 +259,9 @@ def _pack_gradient(begin, end, packed, weight, shape, groups, phases, stride, sc
                     numbers = weight[place : place + some]
                     for c in range(some):
                         target[c] = numbers[c]
-                    for c in range(some, panel):
-                        target[c] = 0
+                    rest = target[some:]
+                    for c in range(rest.size):
+                        rest[c] = 0
             place = (group * squares * outputs * panels + p * panels + item % panels) * filters * panel + f * panel
             transform_filter(scheme, packed, place, points * step, step, line, 0, taps * panel, panel, 2)
 

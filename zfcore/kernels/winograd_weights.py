@@ -81,8 +81,9 @@ def _weight_gradient(begin, end, partial, dy, x, phases, ranges, plan, window, p
                         source, target = dy[start : start + numbers], cells[(a * m + b) * wide : (a * m + b + 1) * wide]
                         for k in range(numbers):
                             target[k] = source[k]
-                        for k in range(numbers, wide):
-                            target[k] = 0
+                        rest = target[numbers:]
+                        for k in range(rest.size):
+                            rest[k] = 0
                 transform_signal(plan.scheme, signals, t * wide, n * d_step, d_step, cells, 0, m * wide, wide,
                                  (count + lanes - 1) // lanes)
             for point in range(squares):
