@@ -23,9 +23,9 @@ from .threads import parallel
 from .transform import Scheme, transform_signal, transform_taps
 from .winograd import Plan, needed, phase_table, read_tile
 
-FILTERS = 126  # of an item: nine tiles of matrix.py
+FILTERS = 98  # of an item: seven tiles of matrix.py
 CHANNELS = 96
-TILES = 28  # multiplied before they are added to the sums
+TILES = 56  # multiplied before they are added to the sums
 ITEMS = 16  # with fewer, the batch is cut into parts whose sums are added in order
 
 
