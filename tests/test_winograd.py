@@ -317,7 +317,7 @@ def test_unknown_names_are_refused(algorithm):
 def test_geometries_without_it_are_refused(window, settings):
     height, width = window if isinstance(window, tuple) else (window, window)
     x, weight = np.zeros((1, 20, 20, 4), np.float32), np.zeros((4, height, width, 4), np.float32)
-    with pytest.raises(ValueError, match="convolution: algorithm is 'winograd'; allowed: 'direct' or 'auto'"):
+    with pytest.raises(ValueError, match="convolution: algorithm is 'winograd'; allowed: 'direct' or 'auto', here"):
         ops.convolution(x, weight, algorithm="winograd", **settings)
     ops.convolution(x, weight, algorithm="auto", **settings)
 

@@ -47,8 +47,7 @@ from ..kernels.pooling import (  # noqa: F401
     switches_to_flat,
 )
 from ..kernels.update import adam_step, renormalize_filters, sgd_step  # noqa: F401
-from ..kernels.winograd import winograd_forward, winograd_input_gradient, winograd_scheme  # noqa: F401
-from ..kernels.winograd_weights import winograd_weight_gradient  # noqa: F401
+from ..kernels.winograd_weights import fast_convolution  # noqa: F401
 
 name = "numba"
 

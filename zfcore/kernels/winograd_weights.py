@@ -11,7 +11,9 @@ and the signals that it reads; that is an eighth of its work, and nothing is eve
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial as bound
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +23,15 @@ from .matrix import PANEL_BYTES, STRIDE, VECTOR_BYTES, flat, multiply_transposed
 from .memory import empty
 from .threads import parallel
 from .transform import Scheme, transform_signal, transform_taps
-from .winograd import Plan, needed, phase_table, read_tile
+from .winograd import (
+    Plan,
+    needed,
+    phase_table,
+    read_tile,
+    winograd_forward,
+    winograd_input_gradient,
+    winograd_scheme,
+)
 
 FILTERS = 98  # of an item: seven tiles of matrix.py
 CHANNELS = 96
@@ -125,3 +135,21 @@ def winograd_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarray,
              parts)
     if parts > 1:
         parallel(_add_parts, -(-dweight.size // (1 << 14)), out, partial, parts, 1 << 14)
+
+
+class Launchers(NamedTuple):
+    """The three convolutions by one scheme; arguments as for the direct ones, but no dilation and one stride."""
+
+    forward: Callable[..., None]
+    input_gradient: Callable[..., None]
+    weight_gradient: Callable[..., None]
+
+
+def fast_convolution(algorithm: str, weight_shape: tuple[int, ...], stride: Any, dilation: Any, groups: int,
+                     cells: tuple[int, int]) -> Launchers | None:
+    """The launchers that `winograd_scheme` chooses, None for the direct ones."""
+    scheme = winograd_scheme(algorithm, weight_shape, stride, dilation, groups, cells)
+    if scheme is None:
+        return None
+    launchers = (winograd_forward, winograd_input_gradient, winograd_weight_gradient)
+    return Launchers(*(bound(launcher, scheme=scheme) for launcher in launchers))

@@ -61,16 +61,16 @@ def _geometry(where: str, input_shape: tuple[int, int, int, int], weight_shape: 
 
 def _fast(where: str, algorithm: str, backend: Any, weight_shape: tuple[int, int, int, int],
           geometry: Geometry) -> Any:
-    """The backend's scheme of Winograd's algorithm, or None for the direct one."""
-    choose = getattr(backend, "winograd_scheme", None)
-    scheme = None
+    """The backend's launchers of a fast algorithm, or None for the direct one; backends need have none."""
+    choose = getattr(backend, "fast_convolution", None)
+    fast = None
     if algorithm != "direct" and choose is not None:
-        scheme = choose(algorithm, weight_shape, geometry.stride, geometry.dilation, geometry.groups,
-                        geometry.output_shape[1:3])
-    if algorithm.startswith("winograd") and scheme is None:
-        checks.fail(where, "algorithm", algorithm, f"'direct' or 'auto' for filters of shape {weight_shape}, "
-                    f"stride {geometry.stride} and dilation {geometry.dilation} on backend {backend.name!r}")
-    return scheme
+        fast = choose(algorithm, weight_shape, geometry.stride, geometry.dilation, geometry.groups,
+                      geometry.output_shape[1:3])
+    if algorithm.startswith("winograd") and fast is None:
+        checks.fail(where, "algorithm", algorithm, f"'direct' or 'auto', here, for filters of shape "
+                    f"{weight_shape}, stride {geometry.stride} and dilation {geometry.dilation}")
+    return fast
 
 
 def convolution(x: Any, weight: Any, bias: Any = None, *, stride: int | Sequence[int] = 1,
@@ -118,14 +118,13 @@ def convolution(x: Any, weight: Any, bias: Any = None, *, stride: int | Sequence
     if bias is not None:
         checks.shape(where, "bias", bias, (weight.shape[0],))
     backend = backend or backends.of(x)
-    scheme = _fast(where, algorithm, backend, tuple(weight.shape), geometry)
+    fast = _fast(where, algorithm, backend, tuple(weight.shape), geometry)
     y = backend.empty(geometry.output_shape, x.dtype)
     arrays = (backend.asarray(x), backend.asarray(weight), None if bias is None else backend.asarray(bias))
-    if scheme is None:
+    if fast is None:
         backend.convolution_forward(y, *arrays, *geometry[:4], activation == "relu")
     else:
-        backend.winograd_forward(y, *arrays, geometry.stride[0], geometry.padding, geometry.groups,
-                                 activation == "relu", scheme)
+        fast.forward(y, *arrays, geometry.stride[0], geometry.padding, geometry.groups, activation == "relu")
     return y
 
 
@@ -157,13 +156,13 @@ def convolution_input_gradient(dy: Any, weight: Any, input_shape: Sequence[int],
                          stride, padding, dilation, groups)
     checks.shape(where, "dy", dy, geometry.output_shape)
     backend = backend or backends.of(dy)
-    scheme = _fast(where, algorithm, backend, tuple(weight.shape), geometry)
+    fast = _fast(where, algorithm, backend, tuple(weight.shape), geometry)
     dx = backend.empty(shape, dy.dtype)
     arrays = (backend.asarray(dy), backend.asarray(weight))
-    if scheme is None:
+    if fast is None:
         backend.convolution_input_gradient(dx, *arrays, *geometry[:4])
     else:
-        backend.winograd_input_gradient(dx, *arrays, geometry.stride[0], geometry.padding, geometry.groups, scheme)
+        fast.input_gradient(dx, *arrays, geometry.stride[0], geometry.padding, geometry.groups)
     return dx
 
 
@@ -194,14 +193,13 @@ def convolution_weight_gradient(dy: Any, x: Any, weight_shape: Sequence[int], *,
                          stride, padding, dilation, groups)
     checks.shape(where, "dy", dy, geometry.output_shape)
     backend = backend or backends.of(dy)
-    scheme = _fast(where, algorithm, backend, shape, geometry)
+    fast = _fast(where, algorithm, backend, shape, geometry)
     dweight = backend.empty(shape, dy.dtype)
     arrays = (backend.asarray(dy), backend.asarray(x))
-    if scheme is None:
+    if fast is None:
         backend.convolution_weight_gradient(dweight, *arrays, *geometry[:4])
     else:
-        backend.winograd_weight_gradient(dweight, *arrays, geometry.stride[0], geometry.padding, geometry.groups,
-                                         scheme)
+        fast.weight_gradient(dweight, *arrays, geometry.stride[0], geometry.padding, geometry.groups)
     return dweight
 
 
