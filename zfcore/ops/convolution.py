@@ -91,7 +91,7 @@ def convolution(x: Any, weight: Any, bias: Any = None, *, stride: int | Sequence
         does not depend on batch size, position or crop. "winograd" needs up to four times fewer
         products: 3 x 3 and, with less, 5 x 5 filters at stride 1, 5 x 5 and 6 x 6 at stride 2. Its bits
         do not depend on batch size or position in the batch, but on the place in the map; its
-        rounding errors are about three times larger (docs/performance.md states the bound).
+        rounding errors are three to six times larger (docs/performance.md states the bound).
         "winograd_exact": smaller tiles with smaller errors, exact on small integers, a saving of up to
         2.25. "auto" chooses "direct" or "winograd" by the sizes of filters and maps alone
 
