@@ -1,0 +1,110 @@
+"""Commands of the experiments: what they write, and one line with exit code 2 for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zfcore
+from zfcore.cli import main
+from zfcore.cli.studies import integers, numbers, pair
+from zfcore.layers import Convolution, Flatten, Linear, MaxPool, Softmax
+from zfcore.network import Network
+from zfcore.preprocessing import Preprocessing
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and pictures of two classes, one name with markup."""
+    folder = tmp_path_factory.mktemp("work")
+    net = Network("tiny", (24, 24, 1), scheme="he", class_names=["a", "<b>"],
+                  preprocessing=Preprocessing("L", mean=100.0, scale=1 / 64, size=(24, 24)))
+    net.add("conv1", Convolution(4, 3, padding=1, activation="relu"))
+    net.add("pool1", MaxPool(3, 2, ceil_mode=True))
+    net.add("conv2", Convolution(6, 3, padding=1, activation="relu"))
+    net.add("flatten", Flatten())
+    net.add("fc3", Linear(2))
+    net.add("prob", Softmax())
+    zfcore.save(net.initialize(0), folder / "tiny.safetensors")
+    zfcore.save(net.initialize(1), folder / "other.safetensors")
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        pixels = generator.integers(0, 256, (26, 30), dtype=np.uint8)
+        name = f"<i>{number}" if number == 2 else f"picture {number}"
+        place = folder / "images" / ("one", "two")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{name}.png")
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process; (exit code, stdout, stderr)."""
+
+    def command(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return command
+
+
+def refused(result: tuple[int, str, str], *words: str) -> None:
+    """Exit code 2, nothing on stdout, a last line on stderr that holds the words, no traceback."""
+    code, out, err = result
+    assert code == 2 and out == "", (out, err)
+    assert err.splitlines()[-1].startswith("zfcore: ") and "Traceback" not in err
+    for word in words:
+        assert word in err.splitlines()[-1], err
+
+
+def test_option_texts() -> None:
+    assert pair("--a", "32") == 32 and pair("--a", "3x4") == (3, 4)
+    assert numbers("--a", "-2:2:1.5") == [-2, -0.5, 1] and numbers("--a", "1,2.5") == [1, 2.5]
+    assert integers("--a", "0:4:2") == [0, 2, 4]
+    for bad in ("", "x", "0", "3x", "3x0", "-1"):
+        with pytest.raises(ValueError, match="--a"):
+            pair("--a", bad)
+    for bad in ("", "a", "1:0:1", "0:1:0", "1,,2", "0:1e9:1"):
+        with pytest.raises(ValueError, match="--a"):
+            numbers("--a", bad)
+    with pytest.raises(ValueError, match="integers"):
+        integers("--a", "1,2.5")
+
+
+def test_occlusion(run: Run, work: Path, tmp_path: Path) -> None:
+    picture, out = work / "images" / "one" / "<i>2.png", tmp_path / "o"
+    words = ("occlusion", work / "tiny.safetensors", picture, "--window", "6", "--stride", "6x5", "--out", out)
+    code, text, err = run(*words, "--images", work / "images")
+    assert code == 0, err
+    assert text.splitlines()[-1] == f"open {out / 'occlusion.png'}" and (out / "occlusion.png").exists()
+    from zfcore.study.occlusion import Occlusion
+
+    found = Occlusion.load(out / "result")
+    assert found.activity.shape == (4, 5) and found.top_values is not None
+    assert json.loads((out / "summary.json").read_text())["image"] == "<i>2.png"
+    refused(run(*words), "--force")
+    code, text, _ = run(*words, "--force", "--json", "--unit", "conv1:2", "--class", "<b>", "--fill", "0")
+    assert code == 0 and json.loads(text)["unit"].startswith("conv1:2@") and json.loads(text)["class"] == "<b>"
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    (("--window", "25"), "24 x 24"), (("--window", "x"), "--window"), (("--stride", "0"), "--stride"),
+    (("--fill", "300"), "fill"), (("--unit", "conv9"), "conv1"), (("--unit", "conv2:6"), "0 to 5"),
+    (("--unit", "conv2:1@0,0"), "--unit"), (("--class", "cat"), "cat"), (("--rule", "x"), "deconvnet"),
+    (("--images", "EMPTY"), "no file"), (("--device", "cuda"), "CUDA")])
+def test_occlusion_refuses(run: Run, work: Path, tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
+    given = [str(work / "empty") if word == "EMPTY" else word for word in words]
+    refused(run("occlusion", work / "tiny.safetensors", work / "images" / "two" / "picture 1.png", "--out",
+                tmp_path / "o", *(() if "--window" in words else ("--window", 8)), *given), expected)
+    assert not list(tmp_path.iterdir())
+    refused(run("occlusion", work / "tiny.safetensors", work / "images", "--out", tmp_path / "o"), "one picture")

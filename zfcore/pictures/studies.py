@@ -1,0 +1,76 @@
+"""Figures of the experiments, from the arrays of their results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .atlas import card_pictures
+from .maps import classes, heat, legend_picture, panels
+from .tiles import in_rgb_order, signed, symmetric_scale
+
+
+def plain(text: str, most: int = 60) -> str:
+    """A name on one line of a picture: control characters escaped, cut where it is long."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return shown if len(shown) <= most else shown[:most - 3] + "..."
+
+
+def occlusion_picture(result: Any, side: int = 224) -> np.ndarray:
+    """The paper's Fig. 7 for one image: uint8 (height, width, 3).
+
+    The image with the square at its first place; the map's activity by the square's position; the
+    map's projection, and its strongest activations over other images; the class's probability and
+    the most probable class by position.
+
+    Parameters
+    ----------
+    result : a `study.occlusion.Occlusion`
+    side : of each picture, in pixels
+    """
+    shown = np.array(result.image)
+    shown[:result.window[0], :result.window[1]] = result.fill
+    values = result.in_pixels(result.activity)
+    items = [(f"{plain(result.name, 30)}", shown,
+              f"square {result.window[0]} x {result.window[1]}, step {result.stride[0]}"),
+             (f"activity of {result.layer}:{result.map}", heat(values),
+              f"{np.nanmin(values):.4g} (dark) to {np.nanmax(values):.4g}\nwhole image: {result.whole_activity:.4g}")]
+    placed = np.zeros(result.image.shape, np.float32)
+    _place(placed, result.projection, result.projection_origin)
+    shades = signed(in_rgb_order(placed, result.channels), symmetric_scale(placed, 99.8))
+    items.append((f"projection of {result.unit}", shades, ""))
+    if result.top_values is not None and len(result.top_values):
+        left, right, _ = card_pictures(result.top_projections, result.top_patches, result.top_origins,
+                                       result.image.shape[:2], result.channels, smallest=side // 3)
+        items += [("other images: projections", left, ""), ("other images: patches", right, "")]
+    probability, best = result.probability, result.most_probable
+    if probability is not None:
+        values = result.in_pixels(probability)
+        items.append((f"probability of {plain(result.class_name(result.label), 32)}", heat(values, 0, 1),
+                      f"0 (dark) to 1; here {np.nanmin(values):.3f} to {np.nanmax(values):.3f}\nwhole image: "
+                      f"{float(result.whole_probabilities[result.label]):.3f}"))
+        pixels, legend = classes(best)
+        items.append(("most probable class", pixels, f"{best.shape[0]} x {best.shape[1]} positions"))
+        names = [(f"{plain(result.class_name(number), 34)}: {count}", color) for number, color, count in legend]
+        key = legend_picture(names)
+        return _beside(panels(items, columns=4, side=side), key)
+    return panels(items, side=side)
+
+
+def _place(target: np.ndarray, tile: np.ndarray, origin: Any) -> None:
+    """Copy what of a tile lies inside the image."""
+    row, column = (int(value) for value in origin)
+    begin, start = max(row, 0), max(column, 0)
+    end, stop = min(row + tile.shape[0], target.shape[0]), min(column + tile.shape[1], target.shape[1])
+    if end > begin and stop > start:
+        target[begin:end, start:stop] = tile[begin - row:end - row, start - column:stop - column]
+
+
+def _beside(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Two RGB pictures side by side on white, the second at the bottom."""
+    height = max(first.shape[0], second.shape[0] + 40)
+    sheet = np.full((height, first.shape[1] + second.shape[1] + 20, 3), 255, np.uint8)
+    sheet[:first.shape[0], :first.shape[1]] = first
+    sheet[height - 20 - second.shape[0]:height - 20, first.shape[1]:first.shape[1] + second.shape[1]] = second
+    return sheet
