@@ -98,6 +98,8 @@ def test_pixels_get_the_mean_of_the_squares_that_cover_them() -> None:
         covering = [found.activity[i, j] for i, r in enumerate(found.rows) for j, c in enumerate(found.columns)
                     if r <= row < r + 8 and c <= column < c + 5]
         assert pixels[row, column] == pytest.approx(np.mean(covering))
+    # Squares' centres lie at rows 3.5, 8.5, 13.5, 18.5 and columns 2, 6, 10, 14, 17.
+    assert found.nearest(np.arange(20).reshape(4, 5))[[0, 5, 7, 22], [0, 3, 13, 19]].tolist() == [0, 0, 8, 19]
     assert np.isnan(occlusion(NET, IMAGE, window=1, stride=9, progress=False).in_pixels(np.zeros((4, 4)))).any()
 
 

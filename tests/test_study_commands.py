@@ -108,3 +108,21 @@ def test_occlusion_refuses(run: Run, work: Path, tmp_path: Path, words: tuple[st
                 tmp_path / "o", *(() if "--window" in words else ("--window", 8)), *given), expected)
     assert not list(tmp_path.iterdir())
     refused(run("occlusion", work / "tiny.safetensors", work / "images", "--out", tmp_path / "o"), "one picture")
+
+
+def test_correspondence(run: Run, work: Path, tmp_path: Path) -> None:
+    file, out = work / "images" / "parts.json", tmp_path / "c"
+    boxes = [[3, 3, 9, 9], [12, 10, 20, 20]]
+    file.write_text(json.dumps({"images": ["one/<i>2.png", "two/picture 1.png"], "parts": {"<b>": boxes}}))
+    words = ("correspondence", work / "tiny.safetensors", file, "--out", out, "--draws", "2")
+    code, text, err = run(*words, "--layers", "conv1,conv2.pre")
+    assert code == 0, err
+    assert (out / "correspondence.png").exists() and (out / "table.txt").read_text() in text + "\n"
+    code, text, _ = run(*words, "--force", "--json", "--seed", "3")
+    assert code == 0 and set(json.loads(text)["layers"]["conv2"]) == {"<b>", "random", "same place"}
+    for extra, word in ((("--layers", "conv9"), "conv1"), (("--draws", "x"), "--draws"), (("--fill", "256"), "fill")):
+        refused(run(*words, "--force", *extra), word)
+    file.write_text(json.dumps({"images": ["one/<i>2.png", "gone.png"], "parts": {"<b>": boxes}}))
+    refused(run(*words, "--force"), "gone.png")
+    refused(run("correspondence", work / "tiny.safetensors", tmp_path / "none.json", "--out", tmp_path / "d"),
+            "none.json")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from .atlas import card_pictures
-from .maps import classes, heat, legend_picture, panels
-from .tiles import in_rgb_order, signed, symmetric_scale
+from .maps import classes, fitted, heat, legend_picture, panels
+from .tiles import grid, in_rgb_order, signed, symmetric_scale
 
 
 def plain(text: str, most: int = 60) -> str:
@@ -50,11 +50,11 @@ def occlusion_picture(result: Any, side: int = 224) -> np.ndarray:
         items.append((f"probability of {plain(result.class_name(result.label), 32)}", heat(values, 0, 1),
                       f"0 (dark) to 1; here {np.nanmin(values):.3f} to {np.nanmax(values):.3f}\nwhole image: "
                       f"{float(result.whole_probabilities[result.label]):.3f}"))
-        pixels, legend = classes(best)
+        pixels, legend = classes(result.nearest(best))
+        counts = dict(zip(*(each.tolist() for each in np.unique(best, return_counts=True)), strict=True))
         items.append(("most probable class", pixels, f"{best.shape[0]} x {best.shape[1]} positions"))
-        names = [(f"{plain(result.class_name(number), 34)}: {count}", color) for number, color, count in legend]
-        key = legend_picture(names)
-        return _beside(panels(items, columns=4, side=side), key)
+        names = [(f"{plain(result.class_name(number), 34)}: {counts[number]}", color) for number, color, _ in legend]
+        return _beside(panels(items, columns=len(items) if len(items) < 6 else 4, side=side), legend_picture(names))
     return panels(items, side=side)
 
 
@@ -74,3 +74,22 @@ def _beside(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     sheet[:first.shape[0], :first.shape[1]] = first
     sheet[height - 20 - second.shape[0]:height - 20, first.shape[1]:first.shape[1] + second.shape[1]] = second
     return sheet
+
+
+def correspondence_picture(result: Any, side: int = 96) -> np.ndarray:
+    """The masked images, a row a part, with the distances under each: uint8 (height, width, 3).
+
+    Parameters
+    ----------
+    result : a `study.correspondence.Correspondence`
+    side : of each image, in pixels
+    """
+    summary = result.summary["layers"]
+    rows = list(next(iter(summary.values())))
+    items = []
+    for row, part in enumerate(rows):
+        strip = grid(np.stack([fitted(image, side) for image in result.masked[row]]), len(result.names), gap=3)
+        notes = [f"{layer}: {numbers[part]['mean']:.4f} +- {numbers[part]['deviation']:.4f}, "
+                 f"{100 * numbers[part]['zeros']:.1f} % unchanged" for layer, numbers in summary.items()]
+        items.append((plain(part), strip, "\n".join(notes)))
+    return panels(items, columns=1, side=0, title="distances of the signs of changes, mean over pairs of images")

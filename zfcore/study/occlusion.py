@@ -104,6 +104,13 @@ class Occlusion(Saved):
         covered = count > 0  # with a stride above the window some pixels are never hidden
         return np.divide(total, count, out=np.full(total.shape, np.nan), where=covered)
 
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """A map over positions brought to pixels: each gets that of the square whose centre is nearest."""
+        checks.shape("Occlusion.nearest", "values", values, (len(self.rows), len(self.columns)))
+        chosen = [np.abs(np.arange(size)[:, None] - (first + (window - 1) / 2)).argmin(axis=1) for size, first, window
+                  in zip(self.image.shape[:2], (self.rows, self.columns), self.window, strict=True)]
+        return values[chosen[0][:, None], chosen[1]]
+
     @property
     def summary(self) -> dict[str, Any]:
         """Counts and extremes for people and for JSON."""
