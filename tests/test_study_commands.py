@@ -126,3 +126,18 @@ def test_correspondence(run: Run, work: Path, tmp_path: Path) -> None:
     refused(run(*words, "--force"), "gone.png")
     refused(run("correspondence", work / "tiny.safetensors", tmp_path / "none.json", "--out", tmp_path / "d"),
             "none.json")
+
+
+def test_invariance(run: Run, work: Path, tmp_path: Path) -> None:
+    out = tmp_path / "i"
+    words = ("invariance", work / "tiny.safetensors", work / "images", "--out", out, "--translations=-4:4:4",
+             "--scales", "1,1.5", "--rotations", "0:90:45")
+    code, text, err = run(*words)
+    assert code == 0 and "probability under rotation" in text, err
+    assert (out / "invariance.png").exists()
+    code, text, _ = run(*words, "--force", "--json", "--relative", "--layers", "conv1")
+    assert code == 0 and list(json.loads(text)["layers"]) == ["conv1"] and "<i>2.png" in text
+    for extra, word in ((("--layers", "conv9"), "conv1"), (("--scales", "0,1"), "above 0"), (("--border", "x"), "edge"),
+                        (("--rotations", "x"), "--rotations")):
+        refused(run(*words, "--force", *extra), word)
+    refused(run("invariance", work / "tiny.safetensors", work / "empty", "--out", tmp_path / "j"), "no file")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from .atlas import card_pictures
-from .maps import classes, fitted, heat, legend_picture, panels
+from .maps import DISTINCT, classes, fitted, heat, legend_picture, panels
+from .plots import plot
 from .tiles import grid, in_rgb_order, signed, symmetric_scale
 
 
@@ -93,3 +94,48 @@ def correspondence_picture(result: Any, side: int = 96) -> np.ndarray:
                  f"{100 * numbers[part]['zeros']:.1f} % unchanged" for layer, numbers in summary.items()]
         items.append((plain(part), strip, "\n".join(notes)))
     return panels(items, columns=1, side=0, title="distances of the signs of changes, mean over pairs of images")
+
+
+def invariance_picture(result: Any, relative: bool = False) -> np.ndarray:
+    """The plots of the paper's Fig. 5: a row a transformation, a column a layer, then the probability.
+
+    Parameters
+    ----------
+    result : a `study.invariance.Invariance`
+    relative : divide distances by the norm of the untransformed features, so that layers compare
+    """
+    axes = {"translation": "vertical translation (pixels)", "scale": "scale", "rotation": "rotation (degrees)"}
+    items = []
+    for kind, label in axes.items():
+        amounts, distances, chances = result.series(kind)
+        shown = result.relative[kind] if relative else distances
+        for number, layer in enumerate(result.layers):
+            top = max(float((result.relative[each] if relative else result.series(each)[1])[number].max())
+                      for each in axes)
+            items.append(("", plot(amounts, shown[number], title=f"{plain(layer, 24)}: distance", x_label=label,
+                                   y_range=(0, top)), ""))
+        if chances is not None:
+            items.append(("", plot(amounts, chances, title="probability of the class", x_label=label,
+                                   y_range=(0, 1)), ""))
+    columns = len(items) // len(axes)
+    sheet = panels(items, columns=columns, side=0)
+    names = [plain(name.rsplit("/", 1)[-1], 28) for name in result.names]
+    if result.labels is not None:
+        found = [plain(_class(result, label), 28) for label in result.labels]
+        names = [f"{name}: {label}" for name, label in zip(names, found, strict=True)]
+    red, green, blue = DISTINCT[np.arange(len(names)) % len(DISTINCT)].T.tolist()
+    key = legend_picture(list(zip(names, zip(red, green, blue, strict=True), strict=True)))
+    images = grid(np.stack([fitted(image, 96) for image in result.images]), len(result.images), gap=3)
+    return _beside(np.concatenate([sheet, _padded(images, sheet.shape[1])]), key)
+
+
+def _class(result: Any, number: int) -> str:
+    return str(result.class_names[number]) if result.class_names else f"class {number}"
+
+
+def _padded(pixels: np.ndarray, width: int) -> np.ndarray:
+    """RGB pixels on white, `width` wide, cut where they are wider; a margin at the left and below."""
+    sheet = np.full((pixels.shape[0] + 20, width, 3), 255, np.uint8)
+    shown = pixels[:, :width - 26]
+    sheet[:shown.shape[0], 26:26 + shown.shape[1]] = shown
+    return sheet
