@@ -141,3 +141,20 @@ def test_invariance(run: Run, work: Path, tmp_path: Path) -> None:
                         (("--rotations", "x"), "--rotations")):
         refused(run(*words, "--force", *extra), word)
     refused(run("invariance", work / "tiny.safetensors", work / "empty", "--out", tmp_path / "j"), "no file")
+
+
+def test_evolution(run: Run, work: Path, tmp_path: Path) -> None:
+    out = tmp_path / "e"
+    words = ("evolution", work / "tiny.safetensors", work / "images", "--out", out, "--epochs", 2, "--at", "1,2,9",
+             "--maps", 2, "--learning-rate", "0.001")
+    code, text, err = run(*words)
+    assert code == 0 and text.startswith("epochs 1, 2:"), err
+    assert (out / "evolution.png").exists()
+    from zfcore.study.evolution import Evolution
+
+    assert Evolution.load(out / "result").values["conv2"].shape == (2, 2)
+    assert zfcore.load(out / "model.safetensors").name == "tiny"
+    for extra, word in ((("--layers", "conv9"), "conv1"), (("--at", "3"), "--at"), (("--maps", "0"), "--maps"),
+                        (("--learning-rate", "-1"), "--learning-rate"), (("--epochs", "0"), "--epochs")):
+        refused(run(*words, "--force", *extra), word)
+    refused(run("evolution", work / "tiny.safetensors", work / "images" / "two", "--out", tmp_path / "f"), "class")

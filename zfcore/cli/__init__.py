@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from . import atlas, correspondence, demo, info, invariance, occlusion, project
+from . import atlas, correspondence, demo, evolution, info, invariance, occlusion, project
 from .common import one_line
 
 __all__ = ["app", "main"]
@@ -54,7 +54,8 @@ def _root(
 
 for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atlas.atlas),
                         ("project", project.project), ("merge", atlas.merge), ("occlusion", occlusion.occlusion),
-                        ("correspondence", correspondence.correspondence), ("invariance", invariance.invariance)):
+                        ("correspondence", correspondence.correspondence), ("invariance", invariance.invariance),
+                        ("evolution", evolution.evolution)):
     app.command(_name)(_command)
 
 

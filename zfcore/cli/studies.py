@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsons
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,8 +50,9 @@ def integers(option: str, text: str, minimum: int = 0) -> list[int]:
 
 
 def finish(result: Saved, pictures: Mapping[str, np.ndarray], out: Path, force: bool, json: bool,
-           summary: Mapping[str, Any], text: str, tables: Mapping[str, str] | None = None) -> None:
-    """Write `result/`, the pictures, tables and summary.json, all of it or nothing; tell the user."""
+           summary: Mapping[str, Any], text: str, tables: Mapping[str, str] | None = None,
+           more: Callable[[Path], object] | None = None) -> None:
+    """Write `result/`, the pictures, tables, summary.json and what `more` does; all of it or nothing."""
     from ..files import atomic_folder
     from ..pictures import png
 
@@ -61,5 +62,7 @@ def finish(result: Saved, pictures: Mapping[str, np.ndarray], out: Path, force: 
             png(folder / f"{name}.png", pixels)
         for name, content in (tables or {}).items():
             (folder / name).write_text(content, encoding="utf-8")
+        if more is not None:
+            more(folder)
         (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
     tell(summary, json, f"{text}\nopen {out / (next(iter(pictures)) + '.png')}")

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .atlas import card_pictures
+from .atlas import card_pictures, outside_gray
 from .maps import DISTINCT, classes, fitted, heat, legend_picture, panels
 from .plots import plot
-from .tiles import grid, in_rgb_order, signed, symmetric_scale
+from .tiles import grid, in_rgb_order, resize_tiles, signed, symmetric_scale
 
 
 def plain(text: str, most: int = 60) -> str:
@@ -139,3 +139,32 @@ def _padded(pixels: np.ndarray, width: int) -> np.ndarray:
     shown = pixels[:, :width - 26]
     sheet[:shown.shape[0], 26:26 + shown.shape[1]] = shown
     return sheet
+
+
+def evolution_picture(result: Any, smallest: int = 40, largest: int = 84, patches: bool = True) -> np.ndarray:
+    """The paper's Fig. 4: for each layer a row a map, a column an epoch; below each projection its patch.
+
+    Parameters
+    ----------
+    result : a `study.evolution.Evolution`
+    smallest, largest : limits of a tile's longer side in pixels
+    patches : show the patches, too
+
+    Returns
+    -------
+    uint8 (height, width, 3); one scale for all epochs of a map
+    """
+    items = []
+    for layer in result.layers:
+        rows = []
+        for line in range(len(result.maps[layer])):
+            projections = result.projections[layer][line]
+            shades = signed(in_rgb_order(projections, result.channels), symmetric_scale(projections, 99.8))
+            rows.append(resize_tiles(shades, smallest, largest))
+            if patches:
+                shown = outside_gray(result.patches[layer][line], result.origins[layer][line], result.extent)
+                rows.append(resize_tiles(shown, smallest, largest))
+        sheet = grid(np.concatenate(rows), len(result.epochs), gap=2)
+        numbers = ", ".join(str(index) for index in result.maps[layer])
+        items.append((f"{plain(layer)}: epochs {', '.join(map(str, result.epochs))}", sheet, f"maps {numbers}"))
+    return panels(items, side=0)

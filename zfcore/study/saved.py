@@ -14,7 +14,9 @@ from . import results
 
 
 class Saved:
-    """`save` and `load` for a dataclass whose fields are arrays (or None), JSON values and tuples of them.
+    """`save` and `load` for a dataclass of arrays (or None), dicts of arrays, JSON values and tuples of them.
+
+    A field annotated `dict[str, np.ndarray]` keeps its keys' order; keys may be any text.
 
     Attributes
     ----------
@@ -26,9 +28,14 @@ class Saved:
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the result as a folder (see `results`), completely or not at all."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
+        families = {name: values.pop(name) for name in _families(type(self))}
         arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
         rest = {name: value for name, value in values.items() if name not in arrays}
-        results.save(path, self.kind, {"values": rest, "versions": results.versions()}, arrays, force=force)
+        arrays |= {f"{name}-{place}": array for name, family in families.items()
+                   for place, array in enumerate(family.values())}
+        description = {"values": rest, "families": {name: list(family) for name, family in families.items()},
+                       "versions": results.versions()}
+        results.save(path, self.kind, description, arrays, force=force)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Self:
@@ -45,15 +52,25 @@ class Saved:
         """
         description, arrays = results.load(path, cls.kind, verify=verify)
         known = {each.name: str(each.type) for each in fields(cls)}  # type: ignore[arg-type]
-        values = description.get("values")
-        if not isinstance(values, dict) or set(values) | set(arrays) != set(known):
+        values, keys = description.get("values"), description.get("families", {})
+        try:
+            families = {name: {str(key): arrays.pop(f"{name}-{place}") for place, key in enumerate(keys[name])}
+                        for name in _families(cls)}
+        except (KeyError, TypeError) as error:
+            raise results.ResultError(f"{path}: not a whole result of kind {cls.kind!r} ({error})") from error
+        if not isinstance(values, dict) or {*values, *arrays, *families} != set(known):
             raise results.ResultError(f"{path}: not a whole result of kind {cls.kind!r}")
         given = {name: tuple(value) if known[name].startswith("tuple") and isinstance(value, list) else value
                  for name, value in values.items()}
         try:
-            return cls(**given, **arrays)
+            return cls(**given, **arrays, **families)
         except (KeyError, TypeError, ValueError) as error:
             raise results.ResultError(f"{path}: not a whole result of kind {cls.kind!r} ({error})") from error
+
+
+def _families(kind: Any) -> list[str]:
+    """Names of the fields that are dicts of arrays."""
+    return [each.name for each in fields(kind) if str(each.type) == "dict[str, np.ndarray]"]
 
 
 def network_pixels(where: str, network: Any, images: Any) -> tuple[np.ndarray, list[str]]:
