@@ -158,3 +158,17 @@ def test_evolution(run: Run, work: Path, tmp_path: Path) -> None:
                         (("--learning-rate", "-1"), "--learning-rate"), (("--epochs", "0"), "--epochs")):
         refused(run(*words, "--force", *extra), word)
     refused(run("evolution", work / "tiny.safetensors", work / "images" / "two", "--out", tmp_path / "f"), "class")
+
+
+def test_architecture(run: Run, work: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    images = ("--images", work / "images")
+    words = ("architecture", work / "tiny.safetensors", work / "other.safetensors", *images, "--out", out)
+    code, text, err = run(*words)
+    assert code == 0 and text.startswith("tiny 1: stride 1") and "tiny 2" in text, err
+    assert (out / "architecture.png").exists()
+    code, text, _ = run(*words, "--force", "--json", "--maps", 2)
+    assert code == 0 and json.loads(text)["networks"]["tiny 2"]["filters"] == 4
+    for extra, word in ((("--edges", "0.1"), "--edges"), (("--edges", "0.3,0.2"), "edges"), (("--top", "0"), "--top")):
+        refused(run(*words, "--force", *extra), word)
+    refused(run("architecture", work / "none.safetensors", *images, "--out", tmp_path / "b"), "none")
