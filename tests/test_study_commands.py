@@ -172,3 +172,26 @@ def test_architecture(run: Run, work: Path, tmp_path: Path) -> None:
     for extra, word in ((("--edges", "0.1"), "--edges"), (("--edges", "0.3,0.2"), "edges"), (("--top", "0"), "--top")):
         refused(run(*words, "--force", *extra), word)
     refused(run("architecture", work / "none.safetensors", *images, "--out", tmp_path / "b"), "none")
+
+
+def test_atlas_resumes(run: Run, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zfcore.study.atlas import Atlas
+
+    words = ("atlas", work / "tiny.safetensors", work / "images", "--layers", "conv2", "--top", 2)
+    assert run(*words, "--out", tmp_path / "whole")[0] == 0
+    broken = work / "images" / "two" / "picture 5.png"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:50] + bytes(len(content) - 50))  # as long as before: the data set stays the same
+    out = tmp_path / "a"
+    refused(run(*words, "--out", out, "--resume", "--save-every", 1, "--batch-size", 2), "picture 5.png")
+    assert (tmp_path / "a.state" / "0").is_dir() and not out.exists()
+    broken.write_bytes(content)
+    code, _, err = run(*words, "--out", out, "--resume")
+    assert code == 0 and not (tmp_path / "a.state").exists(), err
+    first, second = (Atlas.load(tmp_path / name / "atlas")["conv2"] for name in ("whole", "a"))
+    assert all(np.array_equal(value, second.arrays()[key]) for key, value in first.arrays().items())
+    assert (out / "units.csv").read_text() == (tmp_path / "whole" / "units.csv").read_text()
+    assert "one an image" in (out / "index.html").read_text()
+    code, _, _ = run(*words, "--out", tmp_path / "b", "--many-per-image")
+    assert code == 0 and "one an image" not in (tmp_path / "b" / "index.html").read_text()
+    refused(run(*words, "--out", tmp_path / "c", "--save-every", "x"), "--save-every")
