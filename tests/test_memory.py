@@ -7,13 +7,17 @@ import os
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zfcore import ops
 from zfcore.backends import memory
+from zfcore.kernels.pooling import max_pool_kernel
 
 FLOATS = memory.LARGE // 4
 
@@ -57,6 +61,24 @@ def test_only_about_the_same_size_is_used_again():
     assert memory.empty((2 * FLOATS - 1000,), np.float32).ctypes.data == address
 
 
+def test_read_only_inputs_need_no_kernels_of_their_own():
+    x = np.random.default_rng(0).standard_normal((2, 5, 5, 3)).astype(np.float32)
+    expected, known = ops.max_pool(x, window=2), len(max_pool_kernel.signatures)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    for a, b in zip(ops.max_pool(frozen, window=2), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(max_pool_kernel.signatures) == known
+    assert not frozen.flags.writeable
+    with pytest.raises(ValueError, match="weight.flags is"):
+        ops.renormalize_filters(frozen, 0.1)
+    view = memory.readable(memory.readable(frozen[:0]))
+    assert view.shape == (0, 5, 5, 3)
+    alias = memory.readable(frozen)
+    del frozen
+    np.testing.assert_array_equal(alias, x)  # the alias keeps the memory alive
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([1, 1.05, 1.5, 2])), max_size=30))
 def test_living_arrays_never_overlap(steps):
     """Six names, rebound in any order: each keeps its own values."""
@@ -97,6 +119,53 @@ def test_many_threads():
         worker.join()
     assert not wrong
     assert memory._idle_bytes == sum(piece.nbytes for piece in memory._idle.values())
+
+
+class Collecting(OrderedDict):
+    """Gives memory back in the middle of every step, as a collection of garbage may."""
+
+    garbage: ClassVar[list] = []
+
+    def __getitem__(self, address):
+        self.garbage.clear()
+        return super().__getitem__(address)
+
+    def __reversed__(self):
+        for address in super().__reversed__():
+            yield address
+            self.garbage.clear()
+
+    def popitem(self, last=True):
+        self.garbage.clear()
+        return super().popitem(last)
+
+
+def test_memory_that_comes_back_in_the_middle_of_a_search_or_a_count(monkeypatch):
+    monkeypatch.setattr(memory, "_idle", Collecting())
+    for number in range(1, 4):
+        memory.empty((4 * number * FLOATS,), np.float32)
+    Collecting.garbage.append(memory.empty((2 * FLOATS,), np.float32))
+    assert memory.empty((FLOATS,), np.float32).shape == (FLOATS,)
+    Collecting.garbage.append(memory.empty((2 * FLOATS,), np.float32))
+    memory.release()
+    assert memory._idle_bytes == sum(piece.nbytes for piece in memory._idle.values())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_in_the_middle_of_a_count_counts_anew(monkeypatch):
+    memory.empty((FLOATS,), np.float32)
+    monkeypatch.setattr(memory, "_idle_bytes", memory._idle_bytes + 1000)
+    child = os.fork()
+    if child == 0:
+        right = False
+        try:
+            memory.release()
+            right = memory._idle_bytes == 0
+        finally:
+            os._exit(0 if right else 1)
+    monkeypatch.undo()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

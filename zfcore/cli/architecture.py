@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from .common import BatchSize, Device, Force, Json, Out, Rule, Seed, guard_output, integer, load_model, refuse_device
+from .common import (
+    Architecture,
+    BatchSize,
+    Device,
+    Force,
+    Json,
+    Out,
+    Pixels,
+    Rule,
+    Seed,
+    Sides,
+    guard_output,
+    integer,
+    load_model,
+    refuse_device,
+)
 from .studies import finish, numbers
 
 
@@ -22,6 +37,9 @@ def architecture(
                                        help="Cycles per pixel between low, mid and high.")] = "0.1,0.25",
     rule: Rule = "deconvnet",
     batch_size: BatchSize = "16",
+    weights: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -46,7 +64,8 @@ def architecture(
     from ..pictures import architecture_picture
     from ..study.architecture import architecture as study
 
-    nets = [load_model(model, number) for model in models]
+    nets = [load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
+            for model in models]
     found = study(nets, images, maps=shown, top=entries, edges=(bounds[0], bounds[1]), rule=rule, batch_size=batch)
     summary = {"models": models, **found.summary}
     lines = [f"{label}: stride {row['stride']}, {row['dead']} of {row['filters']} filters dead, low "

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .common import (
+    Architecture,
     BatchSize,
     Device,
     Force,
     Json,
     Model,
     Out,
+    Pixels,
     Rule,
     Seed,
+    Sides,
     byte_count,
     duration,
     guard_output,
@@ -56,6 +59,9 @@ def atlas(
         "Keep the scan's state in OUT.state, and go on from there if there is one."))] = False,
     save_every: Annotated[str, typer.Option("--save-every", metavar="N",
                                             help="Images between two states.")] = "5000",
+    architecture: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -87,7 +93,8 @@ def atlas(
 
     rules.get(rule)
     source = open_images(images, on_bad=on_bad_image)
-    net = load_model(model, number)
+    net = load_model(model, number, architecture=architecture, preprocessing=preprocessing,
+                     input_size=input_size)
     begun = time.perf_counter()
     found = scan(net, source, chosen, entries, batch_size=batch, memory_limit=limit, shard=piece,
                  scratch=out.absolute().parent, one_per_image=not many_per_image, state=kept, save_every=pause)
@@ -104,6 +111,9 @@ def merge(
     model: Annotated[str | None, typer.Option("--model", metavar="MODEL", show_default=False,
                                               help="The model that was scanned, for the pictures.")] = None,
     rule: Rule = "deconvnet",
+    architecture: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -119,7 +129,8 @@ def merge(
     from ..study.atlas import Atlas
 
     rules.get(rule)
-    net = None if model is None else load_model(model)
+    net = None if model is None else load_model(model, architecture=architecture, preprocessing=preprocessing,
+                                                input_size=input_size)
     parts = [Atlas.load(folder / "atlas" if (folder / "atlas").is_dir() else folder) for folder in atlases]
     found = parts[0].merge(*parts[1:])
     if net is not None:

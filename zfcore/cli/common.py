@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,17 @@ UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
 OURS = ("summary.json", "manifest.json")  # every folder that zfcore fills holds one of these
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", show_default=False,
-                                      help="A .safetensors file saved by zfcore, or a built-in name.")]
+                                      help="A .safetensors or .onnx file, or a built-in name.")]
+Architecture = Annotated[str | None, typer.Option(
+    "--architecture", metavar="NAME", show_default=False,
+    help="Of a file of weights alone, as in torchvision/resnet18.")]
+Pixels = Annotated[str | None, typer.Option(
+    "--preprocessing", metavar="NAME|JSON", show_default=False,
+    help="How pixels become the input, where the file does not say: torchvision, caffe-bgr, zero-one, "
+         "minus-one-one, or a JSON file.")]
+Sides = Annotated[str | None, typer.Option(
+    "--input-size", metavar="N|HxW", show_default=False,
+    help="Height and width of the input, where an .onnx file leaves them open.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", show_default=False, help="Folder for the result.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run left in --out.")]
 Device = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where to compute.")]
@@ -45,7 +56,7 @@ def note(message: str) -> None:
 def refuse_device(device: str) -> None:
     """Only the CPU exists so far; say so instead of running somewhere else."""
     if device == "cuda":
-        raise ValueError("--device is 'cuda'; allowed: 'cpu' (zfcore has no CUDA kernels yet)")
+        raise ValueError("--device is 'cuda'; allowed: 'cpu' (zfcore has no CUDA backend yet)")
     if device != "cpu":
         raise ValueError(f"--device is {device!r}; allowed: 'cpu'")
 
@@ -67,7 +78,7 @@ def integer(option: str, text: str, minimum: int) -> int:
 
 def byte_count(option: str, text: str) -> int:
     """Read "2GB", "512 MiB" or a plain number of bytes."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)\s*", text)
     if not found or found[2].upper() not in UNITS or float(found[1]) <= 0:
         raise ValueError(f"{option} is {text!r}; allowed: a size such as 500MB, 2GB or 2GiB")
     return int(float(found[1]) * UNITS[found[2].upper()])
@@ -110,17 +121,42 @@ def guard_output(out: Path, force: bool) -> None:
             raise ValueError(f"--out is {str(out)!r}, which zfcore did not make; --force will not replace it")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name[:100]}.", suffix=".tmp", dir=out.absolute().parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out is {str(out)!r}; nothing can be written there ({error.strerror})") from None
 
 
-def load_model(model: str, seed: int = 0, quiet: bool = False) -> Network:
+def sides(text: str | None) -> tuple[int, int] | None:
+    """Read "227" or "224x320" as (height, width)."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
+    if not found:
+        raise ValueError(f"--input-size is {text!r}; allowed: a number of pixels, or height x width as in 224x320")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def load_model(model: str, seed: int = 0, quiet: bool = False, architecture: str | None = None,
+               preprocessing: str | None = None, input_size: str | None = None) -> Network:
     """A network from a file, or a built-in one with random weights, which is said loudly.
 
     `quiet` asks for the architecture alone: nothing is initialised, nothing needs saying.
     """
-    if model.endswith(".safetensors") or Path(model).exists():
-        from ..formats import safetensors
+    if Path(model).suffix.lower() in (".safetensors", ".onnx") or Path(model).is_file():
+        from .. import formats
 
-        return safetensors.load(model)
+        if Path(model).suffix.lower() == ".onnx" and architecture is None:
+            return formats.load(model, preprocessing=preprocessing, input_shape=sides(input_size))
+        if input_size is not None:
+            raise ValueError(f"MODEL is {model!r}; --input-size is for .onnx files")
+        net = formats.load(model, architecture)
+        if preprocessing is not None:
+            net.preprocessing = formats.presets.resolve(preprocessing, net.input_shape)
+        return net
+    if architecture is not None or preprocessing is not None or input_size is not None:
+        raise ValueError(f"MODEL is {model!r}; --architecture, --preprocessing and --input-size are for files")
     from .. import models
 
     if model not in models.MODELS:

@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from .common import BatchSize, Device, Force, Json, Model, Out, Seed, guard_output, integer, load_model, refuse_device
+from .common import (
+    Architecture,
+    BatchSize,
+    Device,
+    Force,
+    Json,
+    Model,
+    Out,
+    Pixels,
+    Seed,
+    Sides,
+    guard_output,
+    integer,
+    load_model,
+    refuse_device,
+)
 from .common import names as name_list
 from .studies import finish
 
@@ -23,6 +38,9 @@ def correspondence(
     draws: Annotated[str, typer.Option("--draws", metavar="N", help="Sets of random masks.")] = "20",
     fill: Annotated[str, typer.Option("--fill", metavar="N", help="The masks' pixels, 0 to 255.")] = "128",
     batch_size: BatchSize = "32",
+    weights: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -48,7 +66,7 @@ def correspondence(
     from ..study.occlusion import last_convolution
 
     images, boxes = read_parts(parts)
-    net = load_model(model, number)
+    net = load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
     found = study(net, images, boxes, chosen or [last_convolution(net)], draws=sets, fill=gray, seed=number,
                   batch_size=batch)
     finish(found, {"correspondence": correspondence_picture(found)}, out, force, json,

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .common import (
+    Architecture,
     BatchSize,
     Device,
     Force,
     Json,
     Model,
     Out,
+    Pixels,
     Rule,
     Seed,
+    Sides,
     guard_output,
     integer,
     load_model,
@@ -42,6 +45,9 @@ def evolution(
                                       help="Of SGD with momentum 0.9; it falls linearly to zero.")] = "0.01",
     rule: Rule = "deconvnet",
     batch_size: BatchSize = "32",
+    weights: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -78,7 +84,7 @@ def evolution(
     from ..study.scan import chosen_layers
     from ..training import SGD, fit
 
-    net = load_model(model, number)
+    net = load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
     source = _labelled(images)
     if min(wanted) > passes:
         raise ValueError(f"--at is {at!r}; allowed: epochs up to {passes}, the last one (--epochs)")

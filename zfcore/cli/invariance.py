@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from .common import BatchSize, Device, Force, Json, Model, Out, Seed, guard_output, integer, load_model, refuse_device
+from .common import (
+    Architecture,
+    BatchSize,
+    Device,
+    Force,
+    Json,
+    Model,
+    Out,
+    Pixels,
+    Seed,
+    Sides,
+    guard_output,
+    integer,
+    load_model,
+    refuse_device,
+)
 from .common import names as name_list
 from .studies import finish, numbers
 
@@ -28,6 +43,9 @@ def invariance(
                       ] = "fill",
     relative: Annotated[bool, typer.Option("--relative", help="Plot distances over the features' norms.")] = False,
     batch_size: BatchSize = "32",
+    weights: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -52,7 +70,7 @@ def invariance(
     from ..study.invariance import ends
     from ..study.invariance import invariance as study
 
-    net = load_model(model, number)
+    net = load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
     found = study(net, images, chosen or ends(net), translations=shifts, scales=factors, rotations=turns,
                   border=border, batch_size=batch)
     summary = {"model": model, **found.summary}

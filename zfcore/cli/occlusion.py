@@ -7,14 +7,17 @@ from typing import Annotated
 import typer
 
 from .common import (
+    Architecture,
     BatchSize,
     Device,
     Force,
     Json,
     Model,
     Out,
+    Pixels,
     Rule,
     Seed,
+    Sides,
     guard_output,
     integer,
     load_model,
@@ -39,6 +42,9 @@ def occlusion(
                                                help="Show the map's strongest activations over these, too.")] = None,
     rule: Rule = "deconvnet",
     batch_size: BatchSize = "64",
+    weights: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -67,7 +73,7 @@ def occlusion(
     from ..units import Unit
 
     rules.get(rule)
-    net = load_model(model, number)
+    net = load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
     chosen = Unit(last_convolution(net)) if unit is None else net.unit(Unit.parse(unit))
     if chosen.row is not None:
         raise ValueError(f"--unit is {unit!r}; allowed: a layer or one of its maps, as in conv5:42")
