@@ -138,7 +138,7 @@ def test_invariance(run: Run, work: Path, tmp_path: Path) -> None:
     code, text, _ = run(*words, "--force", "--json", "--relative", "--layers", "conv1")
     assert code == 0 and list(json.loads(text)["layers"]) == ["conv1"] and "<i>2.png" in text
     for extra, word in ((("--layers", "conv9"), "conv1"), (("--scales", "0,1"), "above 0"), (("--border", "x"), "edge"),
-                        (("--rotations", "x"), "--rotations")):
+                        (("--rotations", "x"), "--rotations"), (("--fill", "256"), "fill")):
         refused(run(*words, "--force", *extra), word)
     refused(run("invariance", work / "tiny.safetensors", work / "empty", "--out", tmp_path / "j"), "no file")
 

@@ -41,6 +41,7 @@ def invariance(
     rotations: Annotated[str, typer.Option("--rotations", metavar="DEGREES", help=AMOUNTS)] = "0:360:10",
     border: Annotated[str, typer.Option("--border", metavar="fill|edge", help="What lies outside the picture.")
                       ] = "fill",
+    fill: Annotated[str, typer.Option("--fill", metavar="N", help="Its pixels there, 0 to 255.")] = "128",
     relative: Annotated[bool, typer.Option("--relative", help="Plot distances over the features' norms.")] = False,
     batch_size: BatchSize = "32",
     weights: Architecture = None,
@@ -65,6 +66,7 @@ def invariance(
     shifts, factors = numbers("--translations", translations), numbers("--scales", scales)
     turns = numbers("--rotations", rotations)
     batch, number = integer("--batch-size", batch_size, 1), integer("--seed", seed, 0)
+    gray = integer("--fill", fill, 0)
     chosen = None if layers is None else name_list("--layers", layers)
     from ..pictures import invariance_picture
     from ..study.invariance import ends
@@ -72,7 +74,8 @@ def invariance(
 
     net = load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
     found = study(net, images, chosen or ends(net), translations=shifts, scales=factors, rotations=turns,
-                  border=border, batch_size=batch)
+                  border=border, fill=gray,
+                  batch_size=batch)
     summary = {"model": model, **found.summary}
     lines = []
     for layer, rows in summary["layers"].items():
