@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -278,6 +279,19 @@ def test_a_mistake_is_one_line(run: Run, work: Path, tmp_path: Path, words: list
     one_line(run(*(places.get(word, word) for word in words)), *said)
     assert not (tmp_path / "out").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "garbage.safetensors"]
+
+
+def test_force_keeps_what_is_read(run: Run, work: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(work, out)
+    (out / "summary.json").write_text("{}")
+    model, images = out / "tiny.safetensors", out / "images"
+    one_line(run("atlas", model, work / "images", "--out", out, "--force"), "tiny.safetensors", "is read")
+    one_line(run("atlas", work / "tiny.safetensors", images, "--out", out, "--force"), "images", "is read")
+    one_line(run("project", work / "tiny.safetensors", images / "picture 0.png", "--unit", "conv1:0", "--out", out,
+                 "--force"), "picture 0", "is read")
+    one_line(run("merge", out, "--out", out, "--force"), "is read")
+    assert model.exists() and images.exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here that even root cannot fill")

@@ -80,7 +80,7 @@ def atlas(
     Says what memory and about what time it will take.
     """
     refuse_device(device)
-    guard_output(out, force)
+    guard_output(out, force, model, images)
     entries, batch = integer("--top", top, 1), integer("--batch-size", batch_size, 1)
     number, pause = integer("--seed", seed, 0), integer("--save-every", save_every, 1)
     kept = out.absolute().with_name(out.absolute().name + ".state") if resume else None
@@ -124,7 +124,7 @@ def merge(
 
     The result equals that of a single pass. Without --model only the arrays are written.
     """
-    guard_output(out, force)
+    guard_output(out, force, model, *atlases)
     from .. import rules
     from ..study.atlas import Atlas
 
