@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from . import atlas, convert, demo, info, project
+from . import architecture, atlas, convert, correspondence, demo, evolution, info, invariance, occlusion, project
 from .common import one_line
 
 __all__ = ["app", "main"]
@@ -55,7 +55,10 @@ def _root(
 
 
 for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atlas.atlas),
-                        ("project", project.project), ("merge", atlas.merge), ("convert", convert.convert)):
+                        ("project", project.project), ("merge", atlas.merge), ("convert", convert.convert),
+                        ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
+                        ("invariance", invariance.invariance), ("evolution", evolution.evolution),
+                        ("architecture", architecture.architecture)):
     app.command(_name)(_command)
 
 
