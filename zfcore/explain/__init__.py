@@ -5,12 +5,20 @@ Functions return arrays with their settings (`Attribution`, `Synthesis`), never 
 
 from __future__ import annotations
 
+from .adversarial import Adversarial, adversarial
+from .ascent import PRESETS, Settings, ascent, presets
 from .cam import cam, gradcam, guided_gradcam
+from .dream import dream
+from .facets import Facets, facets
+from .invariances import Invariances, invariances
+from .inversion import inversion
 from .resize import resize_maps
 from .result import Attribution, Synthesis
 from .saliency import deconvnet, gradient, gradient_times_input, guided, saliency, smoothgrad
 from .segment import grabcut
 from .targets import Targets, resolve
 
-__all__ = ["Attribution", "Synthesis", "Targets", "cam", "deconvnet", "grabcut", "gradcam", "gradient",
-           "gradient_times_input", "guided", "guided_gradcam", "resize_maps", "resolve", "saliency", "smoothgrad"]
+__all__ = ["PRESETS", "Adversarial", "Attribution", "Facets", "Invariances", "Settings", "Synthesis", "Targets",
+           "adversarial", "ascent", "cam", "deconvnet", "dream", "facets", "grabcut", "gradcam", "gradient",
+           "gradient_times_input", "guided", "guided_gradcam", "invariances", "inversion", "presets",
+           "resize_maps", "resolve", "saliency", "smoothgrad"]
