@@ -53,7 +53,7 @@ def test_ascent_equals_a_pytorch_loop(target: object, step: str) -> None:
     net = classifier().astype(np.float64)
     begin = images(net, 1, dtype=np.float64)
     settings = {"steps": 4, "step": step, "rate": 0.1, "l1": 0.01, "l2": 0.02, "variation": 0.03, "limits": False}
-    found = explain.ascent(net, target, start=begin, **settings)
+    found = explain.ascent(net, target, "plain", start=begin, **settings)
     targets = explain.resolve(net, target, begin)
     size = amplitude(net)
     assert size == 1.0  # 64 gray levels of scale 1/64
@@ -86,12 +86,13 @@ def test_ascent_equals_a_pytorch_loop(target: object, step: str) -> None:
 
 def test_many_units_in_one_batch_are_those_alone() -> None:
     net = classifier()
+    options = {"steps": 3, "seed": 4, "jitter": 2, "blur": 0.5, "blur_every": 2}
     units = ["conv2:0@4,5", "conv2:5", "conv2", "conv2:3@0,0"]
-    whole = explain.ascent(net, units, steps=3, seed=4, jitter=2, blur=0.5, blur_every=2)
+    whole = explain.ascent(net, units, **options)
     assert whole.images.shape == (4, *net.input_shape) and whole.scores.shape == (4, 4) and whole.targets == units
     np.testing.assert_array_equal(whole.images, explain.ascent(
-        net, units, steps=3, seed=4, jitter=2, blur=0.5, blur_every=2, batch_size=3).images)
-    again = explain.ascent(net, ["conv2:0@4,5"], steps=3, seed=4, jitter=2, blur=0.5, blur_every=2)
+        net, units, **options, batch_size=3).images)
+    again = explain.ascent(net, ["conv2:0@4,5"], **options)
     np.testing.assert_allclose(again.images[0], whole.images[0], rtol=1e-5, atol=1e-6)
 
 
@@ -108,7 +109,7 @@ def test_every_preset_climbs(preset: str) -> None:
 def test_small_pixels_and_contributions_become_zero() -> None:
     net = classifier()
     for name in ("small_pixels", "small_gradients"):
-        found = explain.ascent(net, 1, steps=2, **{name: 60})
+        found = explain.ascent(net, 1, "plain", steps=2, **{name: 60})
         assert 0.55 < (np.abs(found.images[0]).sum(axis=2) == 0).mean() < 0.75
 
 
@@ -213,7 +214,8 @@ def test_dream_in_tiles_is_close_to_the_whole() -> None:
 def test_dream_refuses() -> None:
     net = classifier()
     x = images(net, 1)
-    for target, options, word in (("fc3", {}, "maps"), ("conv2:1@1,1", {}, "maps"), ("conv2", {"octaves": 0}, "octaves"),
+    for target, options, word in (("fc3", {}, "maps"), ("conv2:1@1,1", {}, "maps"),
+                                  ("conv2", {"octaves": 0}, "octaves"),
                                   ("conv2", {"scale": 1.0}, "scale"), ("conv2", {"octaves": 30}, "window"),
                                   ("nothing", {}, "conv1"), ("conv2", {"tile": 4}, "tile")):
         with pytest.raises(ValueError, match=word):

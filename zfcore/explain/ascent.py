@@ -77,7 +77,8 @@ class Settings:
 
 
 PRESETS: dict[str, Settings] = {
-    "default": Settings(),
+    "default": Settings(steps=120, rate=0.1, l2=0.0005, blur=1.0, blur_every=4, jitter=4),
+    "plain": Settings(),  # nothing that keeps images like images: see what that gives
     # The student study: 20 steps on the mean of a map; step 0.5 and an L1 penalty of 0.1 on class scores.
     "study-map": Settings(steps=20, step="normalized", rate=0.5, start="noise"),
     "study-class": Settings(steps=200, step="normalized", rate=0.5, l1=0.1, start="zero"),
@@ -87,7 +88,6 @@ PRESETS: dict[str, Settings] = {
     "yosinski-2": Settings(steps=300, rate=0.05, l2=0.3, small_pixels=20),
     "yosinski-3": Settings(steps=300, rate=0.05, l2=0.0001, blur=1.0, blur_every=4),
     "yosinski-4": Settings(steps=300, rate=0.05, blur=0.5, blur_every=4, small_gradients=90),
-    "smooth": Settings(steps=200, step="adam", rate=0.08, variation=0.002, blur=0.5, blur_every=8, jitter=4),
 }
 
 

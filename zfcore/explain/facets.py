@@ -32,7 +32,7 @@ class Facets(Synthesis):
     clusters: np.ndarray = None  # type: ignore[assignment]
 
 
-def facets(network: Network, x: np.ndarray, target: Any, settings: Settings | str = "smooth", *, count: int = 4,
+def facets(network: Network, x: np.ndarray, target: Any, settings: Settings | str = "default", *, count: int = 4,
            layer: str | None = None, nearest: int = 15, seed: int = 0, batch_size: int = 32, **changes: Any) -> Facets:
     """Climb one target from several starts, each the mean of alike images that excite it.
 

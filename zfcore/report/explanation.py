@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..explain import Attribution, Synthesis
+from .. import explain
+from ..explain.result import Result
 from ..files import atomic_write
-from ..pictures import heat, in_rgb_order, overlay, panels, png, signed, symmetric_scale
-from ..pictures.atlas import PERCENTILE
+from ..pictures import panels, png, signed
+from ..pictures.tiles import in_rgb_order
+from .columns import COLUMNS, Column, Job, caption
 from .page import _environment, number_text
 
 TEXTS = {
@@ -25,53 +27,55 @@ TEXTS = {
     "gradcam": "Grad-CAM: which places of a layer's maps speak for the score (Selvaraju et al. 2017).",
     "guided-gradcam": "Guided backpropagation times Grad-CAM's map.",
     "segment": "GrabCut, seeded by the saliency map: no one taught it outlines.",
-    "ascent": "A picture made to raise the score, from no picture at all.",
-    "inversion": "A picture made to have the same features.",
-    "dream": "The picture, changed to excite a layer over several scales.",
-    "adversarial": "The smallest change that was found to another answer, magnified.",
-    "facets": "The same score climbed from several starts.",
-    "invariances": "Directions in which the unit's optimal picture may change most and least.",
+    "activations": "Every map of a layer for this picture, on one scale.",
+    "ascent": "A picture made to raise the score, starting from none; the score before and after.",
+    "inversion": "A picture made to have the same features at a layer; the relative squared error that is left.",
+    "dream": "The picture, changed to excite a layer more, over several sizes.",
+    "adversarial": "The smallest change that was found to another answer, magnified, and what it leads to.",
+    "facets": "One score climbed from several starts: the mean images of clusters of the pictures given.",
+    "invariances": "A picture that the unit likes best, turned towards directions that it minds least and most.",
 }
 
 
-def attribution_pictures(found: Attribution, pixels: np.ndarray, channels: str, *, shared: bool = False
-                         ) -> list[np.ndarray]:
-    """One picture for each row: signed pixels as shades about gray, maps as heat or over the photograph.
-
-    Parameters
-    ----------
-    found : N rows
-    pixels : uint8 (N, height, width, 1 or 3), the photographs
-    channels : the network's order: "RGB", "BGR" or "L"
-    shared : one scale for all rows; else one for each
-    """
-    values = found.values
-    scales = [symmetric_scale(values if shared else row, PERCENTILE) for row in values]
-    if values.ndim == 4:
-        return [signed(in_rgb_order(row, channels), scale) for row, scale in zip(values, scales, strict=True)]
-    if values.shape[1:] == pixels.shape[1:3] and not found.signed:
-        return [heat(row, scale) for row, scale in zip(values, scales, strict=True)]
-    return [overlay(picture, row, symmetric_scale(values if shared else row), signed=found.signed)
-            for picture, row in zip(pixels, values, strict=True)]
+def columns(methods: Sequence[str], job: Job, names: Sequence[str]) -> list[Column]:
+    """The photographs and every method's columns."""
+    first = Column("", list(job.pixels), list(names))
+    return [first, *(column for method in methods for column in COLUMNS[method](job))]
 
 
-def outlined(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A photograph in which everything outside the mask is faded."""
-    picture = pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels
-    faded = picture * 0.25 + 190
-    return np.where(mask[..., None], picture, np.rint(faded).clip(0, 255)).astype(np.uint8)
+def facet_rows(job: Job, count: int) -> tuple[list[list[tuple[np.ndarray, str]]], explain.Facets]:
+    """Starts above, what they became below."""
+    found = explain.facets(job.network, job.x, job.targets[0], job.options.get("preset") or "default",
+                           count=min(count, len(job.x)), seed=job.options["seed"],
+                           batch_size=job.options["batch_size"], **job.steps())
+    sizes = np.bincount(found.clusters)
+    return [[(picture, f"{size} pictures") for picture, size in
+             zip(job.restore(found.starts), sizes, strict=True)],
+            [(picture, f"{caption(name, job.network.class_names)}: {float(score):.3g}") for picture, name, score in
+             zip(job.restore(found.images), found.targets, found.scores[-1], strict=True)]], found
 
 
-def caption(name: str, classes: Sequence[str] | None) -> str:
-    """ "class 281" with the class's name behind it."""
-    if classes and name.startswith("class "):
-        return f"{name}: {classes[int(name.removeprefix('class '))]}"
-    return name
+def invariance_rows(job: Job) -> tuple[list[list[tuple[np.ndarray, str]]], explain.Invariances]:
+    """A row for each direction: the direction, and the stimulus turned towards it."""
+    climbed = explain.ascent(job.network, job.targets[:1], job.options.get("preset") or "default",
+                             seed=job.options["seed"], **job.steps())
+    if climbed.dead[0]:
+        raise ValueError(f"invariances: target is {climbed.targets[0]}, which nothing excites; allowed: a live unit")
+    found = explain.invariances(job.network, climbed.images, job.targets[0], seed=job.options["seed"])
+    radius, rows = float(np.linalg.norm(found.stimulus)), []
+    middle = len(found.angles) // 2
+    for direction, curvature, curve in zip(found.directions, found.curvatures, found.curves, strict=True):
+        row = [(signed(in_rgb_order(direction, job.channels)), f"curvature {number_text(float(curvature))}")]
+        for index in (0, middle // 2, middle, middle + middle // 2, len(curve) - 1):
+            angle = float(found.angles[index])
+            point = np.cos(angle) * found.stimulus + np.sin(angle) * radius * direction
+            row.append((job.restore(point[None].astype(np.float32))[0], f"{angle:+.2f} rad: {curve[index]:.3g}"))
+        rows.append(row)
+    return rows, found
 
 
 def write(folder: Path, title: str, rows: Sequence[Sequence[tuple[np.ndarray, str]]], titles: Sequence[str],
-          methods: Sequence[str], results: dict[str, Attribution | Synthesis], facts: dict[str, Any], *,
-          side: int = 224) -> Path:
+          methods: Sequence[str], results: dict[str, Result], facts: dict[str, Any], *, side: int = 224) -> Path:
     """Write `figure.png`, every method's arrays and `index.html` into an existing folder.
 
     Parameters
@@ -92,11 +96,10 @@ def write(folder: Path, title: str, rows: Sequence[Sequence[tuple[np.ndarray, st
     png(folder / "figure.png", panels(rows, titles=titles, side=side))
     for name, found in results.items():
         found.save(folder / name)
-    shown = [(name, TEXTS[name]) for name in methods]
     entries = [(name, [(target, number_text(float(value))) for target, value in
                        zip(found.targets, np.atleast_2d(found.scores)[-1], strict=True)])
-               for name, found in results.items()]
+               for name, found in results.items() if isinstance(found, (explain.Attribution, explain.Synthesis))]
     text = _environment().get_template("explanation.html").render(
-        title=title, facts=list(facts.items()), methods=shown, entries=entries)
+        title=title, facts=list(facts.items()), methods=[(name, TEXTS[name]) for name in methods], entries=entries)
     atomic_write(folder / "index.html", text.encode("utf-8", "backslashreplace"))
     return folder / "index.html"
