@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from . import atlas, demo, explain, info, project
+from . import atlas, demo, embed, explain, info, project
 from .common import one_line
 
 __all__ = ["app", "main"]
@@ -53,7 +53,8 @@ def _root(
 
 
 for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atlas.atlas),
-                        ("project", project.project), ("explain", explain.explain), ("merge", atlas.merge)):
+                        ("project", project.project), ("explain", explain.explain), ("embed", embed.embed),
+                        ("merge", atlas.merge)):
     app.command(_name)(_command)
 
 

@@ -64,8 +64,8 @@ def extract(network: Network, images: Any, layer: str, *, batch_size: int = 32, 
     size = math.prod(network.tensor_shape(tensor))
     shape = (len(images), size)
     if 4 * len(images) * size > memory_limit:
-        file = tempfile.TemporaryFile(dir=None if scratch is None else Path(scratch), prefix="zfcore-features-")
-        found: np.ndarray = np.memmap(file, np.float32, "w+", shape=shape)
+        with tempfile.TemporaryFile(dir=None if scratch is None else Path(scratch), prefix="zfcore-features-") as file:
+            found: np.ndarray = np.memmap(file, np.float32, "w+", shape=shape)
     else:
         found = np.empty(shape, np.float32)
     start = 0
