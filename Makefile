@@ -1,6 +1,7 @@
 # make demo    train a small convnet on handwritten digits and look inside it
 # make test    run the tests (PEERS=1: also install PyTorch and Captum and compare with them)
 # make lint    ruff and mypy
+# make fuzz    mutate model files until something breaks (CASES=100000)
 # make bench   race PyTorch and Captum on this machine
 # make clean   remove what these commands made
 #
@@ -8,7 +9,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint fuzz bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,6 +52,10 @@ test: $(VENV)/installed-test $(if $(PEERS),$(VENV)/installed-peers)  ## the test
 lint: $(VENV)/installed-test  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+CASES := 100000
+fuzz: $(VENV)/installed-test  ## readers of model files against mutated ones
+	@ZFCORE_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest tests -k fuzz
 
 bench: $(VENV)/installed-bench  ## side by side with PyTorch and Captum
 	@$(BIN)/python -m benchmarks

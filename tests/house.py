@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("report",),
     ("study",),
     ("training", "explain"),
-    ("pictures", "data", "formats"),
+    ("pictures", "data", "formats", "interop"),
     ("models",),
     ("network",),
     ("layers",),

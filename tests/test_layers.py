@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import graph_cases
 import numpy as np
 import pytest
 
@@ -44,6 +45,7 @@ CASES: list[tuple[Layer, list[tuple[int, ...]], Run]] = [
     (layers.Concat(), [(3, 2, 2), (3, 2, 3)], Run()),
     (layers.Flatten(), [(3, 2, 2)], Run()),
     (layers.Softmax(), [(5,)], Run()),
+    *graph_cases.CASES,
 ]
 
 
@@ -91,6 +93,9 @@ def test_gradients_by_finite_differences(layer: Layer, shapes: list[tuple[int, .
                 assert found[place] == pytest.approx(near, rel=1e-6, abs=1e-6)
 
     for array, dx in zip(inputs, dxs, strict=True):
+        if dx is None:  # an input that only says where: nothing changes with its value
+            assert isinstance(layer, layers.MaxUnpool) and array is inputs[1]
+            dx = np.zeros_like(array)
         check(array, dx)
     for key, gradient in gradients.items():
         check(layer.parameters[key], gradient)
@@ -172,6 +177,18 @@ def test_batch_norm_moves_its_statistics_in_training_only() -> None:
     (lambda: layers.ContrastNorm(mode="other"), ValueError, "mode"),
     (lambda: layers.BatchNorm(epsilon=0.0), ValueError, "epsilon"),
     (lambda: layers.Dropout(1.0), ValueError, "rate"),
+    (lambda: layers.Clip(float("nan")), ValueError, "low"),
+    (lambda: layers.Scale(scale=False, bias=False), ValueError, "scale, bias"),
+    (lambda: layers.Rearrange((2, 3), (0, 0), (6,)), ValueError, "order"),
+    (lambda: layers.Rearrange((2, 3), (0, 1), (5,)), ValueError, "shape"),
+    (lambda: layers.Slice(2, 2), ValueError, "stop"),
+    (lambda: layers.Pad((1, 1)), ValueError, "padding"),
+    (lambda: layers.Pad(mode="wrap"), ValueError, "mode"),
+    (lambda: layers.Pad(value=float("-inf")), ValueError, "finite"),
+    (lambda: layers.Resize((0, 3)), ValueError, "size"),
+    (lambda: layers.Resize((3, 3), "cubic"), ValueError, "mode"),
+    (lambda: layers.TransposedConvolution(4, 3, output_padding=1), ValueError, "output_padding"),
+    (lambda: layers.MaxUnpool(3, 2), ValueError, "overlapping"),
 ])
 def test_bad_configurations(make: Any, error: Any, what: str) -> None:
     with pytest.raises(error, match=what):
@@ -188,7 +205,17 @@ def test_bad_configurations(make: Any, error: Any, what: str) -> None:
     (layers.ResponseNorm(5), [(5, 5, 3)], "maps"),
     (layers.Add(), [(5, 5, 3), (5, 5, 4)], "one shape"),
     (layers.Concat(), [(5, 5, 3), (5, 4, 3)], "height and width"),
-    (layers.Softmax(), [(5, 5, 3)], "classes"),
+    (layers.Subtract(), [(5, 5, 3), (5, 5, 4)], "one shape"),
+    (layers.Scale((2, 1)), [(5, 5, 3)], "broadcasts"),
+    (layers.PReLU((4,)), [(5, 5, 3)], "broadcasts"),
+    (layers.Expand((5, 5, 4)), [(5, 5, 3)], "broadcasts"),
+    (layers.Rearrange((5, 5), (1, 0), (25,)), [(5, 5, 3)], "product"),
+    (layers.Slice(1, 4), [(5, 5, 3)], "at most"),
+    (layers.Pad((-3, -3, 0, 0)), [(5, 5, 3)], "leave"),
+    (layers.Pad((5, 0, 0, 0), mode="reflect"), [(5, 5, 3)], "reflect"),
+    (layers.TransposedConvolution(4, 3, padding=4), [(5, 5, 3)], "padding"),
+    (layers.TransposedConvolution(4, 3, groups=2), [(5, 5, 3)], "groups"),
+    (layers.MaxUnpool(2), [(3, 3, 3), (5, 5, 3)], "pool"),
     (layers.GlobalMaxPool(), [(5,)], "shape"),
 ])
 def test_bad_shapes(layer: Layer, shapes: list[tuple[int, ...]], what: str) -> None:

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zfcore import ops
 from zfcore.backends import memory
+from zfcore.kernels.pooling import max_pool_kernel
 
 FLOATS = memory.LARGE // 4
 
@@ -55,6 +57,24 @@ def test_only_about_the_same_size_is_used_again():
     small = memory.empty((FLOATS,), np.float32)
     assert small.ctypes.data != address
     assert memory.empty((2 * FLOATS - 1000,), np.float32).ctypes.data == address
+
+
+def test_read_only_inputs_need_no_kernels_of_their_own():
+    x = np.random.default_rng(0).standard_normal((2, 5, 5, 3)).astype(np.float32)
+    expected, known = ops.max_pool(x, window=2), len(max_pool_kernel.signatures)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    for a, b in zip(ops.max_pool(frozen, window=2), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(max_pool_kernel.signatures) == known
+    assert not frozen.flags.writeable
+    with pytest.raises(ValueError, match="weight.flags is"):
+        ops.renormalize_filters(frozen, 0.1)
+    view = memory.readable(memory.readable(frozen[:0]))
+    assert view.shape == (0, 5, 5, 3)
+    alias = memory.readable(frozen)
+    del frozen
+    np.testing.assert_array_equal(alias, x)  # the alias keeps the memory alive
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([1, 1.05, 1.5, 2])), max_size=30))

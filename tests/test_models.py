@@ -28,7 +28,11 @@ PARAMETERS = {  # counted by hand from the layers' sizes; torchvision's publishe
 }
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_has_its_sizes_here_or_in_test_torchvision() -> None:
+    assert {name for name in models.MODELS if not name.startswith("torchvision/")} == set(SIZES)
+
+
+@pytest.mark.parametrize("name", SIZES)
 def test_sizes_of_the_papers(name: str) -> None:
     net = models.build(name)
     for layer, shape in SIZES[name].items():

@@ -114,9 +114,19 @@ def _layer(layer: Any, inputs: list[torch.Tensor], values: dict[str, torch.Tenso
     if kind == "BatchNorm":
         return functional.batch_norm(x, values["mean"], values["variance"], values["scale"], values["bias"],
                                      eps=layer.epsilon)
+    if kind == "Scale":
+        shape = (1, -1, 1, 1) if x.ndim == 4 else (1, -1)
+        assert not layer.shape, "only one number a map"
+        y = x * values["scale"].reshape(shape) if layer.scale else x
+        return y + values["bias"].reshape(shape) if layer.bias else y
+    if kind == "Rearrange":
+        cells = x.permute(0, 2, 3, 1).reshape(len(x), *layer.split)
+        moved = cells.permute(0, *(axis + 1 for axis in layer.order)).reshape(len(x), *layer.shape)
+        return moved.permute(0, 3, 1, 2) if moved.ndim == 4 else moved
     simple = {
         "ReLU": lambda: _Rectify.apply(x, rule), "Dropout": lambda: x, "Add": lambda: sum(inputs[1:], x),
-        "Concat": lambda: torch.cat(inputs, 1), "Flatten": lambda: x.permute(0, 2, 3, 1).flatten(1),
+        "Concat": lambda: torch.cat(inputs, 1),
+        "Flatten": lambda: (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1),
         "Softmax": lambda: torch.softmax(x, 1), "GlobalAveragePool": lambda: x.mean((2, 3)),
         "GlobalMaxPool": lambda: nn.functional.adaptive_max_pool2d(x, 1).flatten(1),
     }

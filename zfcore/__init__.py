@@ -17,7 +17,7 @@ __version__ = "0.1.0.dev0"
 _NAMES = {
     "Network": "network", "Unit": "units", "Projections": "network", "Cone": "network",
     "Preprocessing": "preprocessing", "Rule": "rules",
-    "load": "formats.safetensors", "save": "formats.safetensors",
+    "load": "formats", "save": "formats",
     "Atlas": "study.atlas", "scan": "study.scan", "atlas": "study.scan",
     "ImageFolder": "data", "Arrays": "data",
     "set_num_threads": "kernels.threads", "get_num_threads": "kernels.threads",

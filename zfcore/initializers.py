@@ -16,7 +16,7 @@ from . import checks
 # standard deviation). krizhevsky: Krizhevsky et al. 2012, section 5: the same weights, biases 1 in the
 # second, fourth and fifth convolution and the hidden fully connected layers. he: He et al. 2015.
 SCHEMES = ("zf", "krizhevsky", "he")
-_FIXED = {"scale": 1.0, "variance": 1.0, "mean": 0.0}
+_FIXED = {"scale": 1.0, "variance": 1.0, "mean": 0.0, "slope": 0.25}  # slope: He et al. 2015
 
 
 def stream(seed: int, name: str) -> np.random.Generator:

@@ -90,6 +90,23 @@ def release() -> None:
         _shrink(0)
 
 
+class _Alias:
+    """The same memory without the mark that forbids writing."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array  # keeps the memory alive
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+
+
+def readable(array: np.ndarray) -> np.ndarray:
+    """An input for kernels: to Numba a read-only array is another type, for which it would compile again.
+
+    Kernels never write to their inputs; what is changed in place is checked for that mark before.
+    """
+    return array if array.flags.writeable else np.asarray(_Alias(array))
+
+
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Uninitialised array whose first element starts a cache line."""
     dtype = np.dtype(dtype)

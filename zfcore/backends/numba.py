@@ -46,7 +46,7 @@ from ..kernels.pooling import (  # noqa: F401
     switches_to_flat,
 )
 from ..kernels.update import adam_step, renormalize_filters, sgd_step  # noqa: F401
-from .memory import empty  # noqa: F401
+from .memory import empty, readable  # noqa: F401
 
 name = "numba"
 
@@ -58,7 +58,7 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def asarray(array: Any, dtype: Any = None) -> np.ndarray:
     """C-contiguous, aligned array of this backend; copies only where it must."""
-    return np.require(array, dtype, ["C", "A"])
+    return readable(np.require(array, dtype, ["C", "A"]))
 
 
 def to_numpy(array: np.ndarray) -> np.ndarray:

@@ -10,13 +10,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from .. import __version__
-from . import atlas, demo, embed, explain, info, project
+from . import atlas, convert, demo, embed, explain, info, project
 from .common import one_line
 
 __all__ = ["app", "main"]
@@ -24,7 +25,8 @@ __all__ = ["app", "main"]
 EPILOG = """Try first: `zfcore demo --out zfcore-demo`, then
 `zfcore info zfcore-demo/model.safetensors`.
 
-MODEL is a .safetensors file that zfcore saved, or a built-in name such as zfnet (random weights).
+MODEL is a .safetensors or .onnx file, or a built-in name such as zfnet (random weights); weights of
+torchvision or timm alone need --architecture.
 IMAGES is a folder, a picture, or a packed .npz. Environment: ZFCORE_NUM_THREADS, ZFCORE_BACKEND."""
 
 app = typer.Typer(
@@ -54,7 +56,7 @@ def _root(
 
 for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atlas.atlas),
                         ("project", project.project), ("explain", explain.explain), ("embed", embed.embed),
-                        ("merge", atlas.merge)):
+                        ("merge", atlas.merge), ("convert", convert.convert)):
     app.command(_name)(_command)
 
 
@@ -63,9 +65,26 @@ def _stop(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _terminate(number: int, _frame: Any) -> NoReturn:
-    """End by way of every clean-up, so that a killed command leaves nothing half written."""
+def _end(number: int, _frame: Any) -> NoReturn:
     raise SystemExit(128 + number)
+
+
+@contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """Let Ctrl-C and kill end the command by way of every clean-up, with the shell's exit codes.
+
+    Not by KeyboardInterrupt: where that passes through code which was compiled from a string, as the
+    kernels' compiler makes it, CPython ends by the signal even though it was caught.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -78,24 +97,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names may hold bytes that are no text
             stream.reconfigure(errors="backslashreplace")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     try:
-        code: Any = app(args=arguments, prog_name="zfcore", standalone_mode=False)
+        with _ending_cleanly():
+            code: Any = app(args=arguments, prog_name="zfcore", standalone_mode=False)
         sys.stdout.flush()
+    except SystemExit as end:
+        if end.code in (130, 143):
+            _stop("interrupted; nothing half written was left behind", end.code)
+        raise
     except BrokenPipeError:  # whoever read the output has left; what is buffered must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
     except Exception as error:
         if os.environ.get("ZFCORE_DEBUG"):
             raise
         if hasattr(error, "format_message"):  # a usage error, from whichever parser typer brings
             _stop(error.format_message(), 2)
-        if isinstance(error, (ValueError, LookupError, OSError, MemoryError)):
+        if isinstance(error, (ValueError, LookupError, OSError, MemoryError, ImportError)):
             _stop(str(error) or type(error).__name__, 2)
         raise
-    if code == 130:
-        _stop("interrupted; nothing half written was left behind", 130)
     sys.exit(code if isinstance(code, int) else 0)

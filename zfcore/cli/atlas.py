@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .common import (
+    Architecture,
     BatchSize,
     Device,
     Force,
     Json,
     Model,
     Out,
+    Pixels,
     Rule,
     Seed,
+    Sides,
     byte_count,
     duration,
     guard_output,
@@ -50,6 +53,9 @@ def atlas(
                                              help="Scan part I of N; `zfcore merge` joins them.")] = None,
     on_bad_image: Annotated[str, typer.Option("--on-bad-image", metavar="fail|skip",
                                               help="Stop, or leave it out and record it.")] = "fail",
+    architecture: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -77,7 +83,8 @@ def atlas(
 
     rules.get(rule)
     source = open_images(images, on_bad=on_bad_image)
-    net = load_model(model, number)
+    net = load_model(model, number, architecture=architecture, preprocessing=preprocessing,
+                     input_size=input_size)
     begun = time.perf_counter()
     found = scan(net, source, chosen, entries, batch_size=batch, memory_limit=limit, shard=piece,
                  scratch=out.absolute().parent)
@@ -92,6 +99,9 @@ def merge(
     model: Annotated[str | None, typer.Option("--model", metavar="MODEL", show_default=False,
                                               help="The model that was scanned, for the pictures.")] = None,
     rule: Rule = "deconvnet",
+    architecture: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -107,7 +117,8 @@ def merge(
     from ..study.atlas import Atlas
 
     rules.get(rule)
-    net = None if model is None else load_model(model)
+    net = None if model is None else load_model(model, architecture=architecture, preprocessing=preprocessing,
+                                                input_size=input_size)
     parts = [Atlas.load(folder / "atlas" if (folder / "atlas").is_dir() else folder) for folder in atlases]
     found = parts[0].merge(*parts[1:])
     if net is not None:

@@ -19,7 +19,17 @@ UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
 OURS = ("summary.json", "manifest.json")  # every folder that zfcore fills holds one of these
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", show_default=False,
-                                      help="A .safetensors file saved by zfcore, or a built-in name.")]
+                                      help="A .safetensors or .onnx file, or a built-in name.")]
+Architecture = Annotated[str | None, typer.Option(
+    "--architecture", metavar="NAME", show_default=False,
+    help="Of a file of weights alone, as in torchvision/resnet18.")]
+Pixels = Annotated[str | None, typer.Option(
+    "--preprocessing", metavar="NAME|JSON", show_default=False,
+    help="How pixels become the input, where the file does not say: torchvision, caffe-bgr, zero-one, "
+         "minus-one-one, or a JSON file.")]
+Sides = Annotated[str | None, typer.Option(
+    "--input-size", metavar="N|HxW", show_default=False,
+    help="Height and width of the input, where an .onnx file leaves them open.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", show_default=False, help="Folder for the result.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run left in --out.")]
 Device = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where to compute.")]
@@ -112,15 +122,35 @@ def guard_output(out: Path, force: bool) -> None:
         raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
 
 
-def load_model(model: str, seed: int = 0, quiet: bool = False) -> Network:
+def sides(text: str | None) -> tuple[int, int] | None:
+    """Read "227" or "224x320" as (height, width)."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
+    if not found:
+        raise ValueError(f"--input-size is {text!r}; allowed: a number of pixels, or height x width as in 224x320")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def load_model(model: str, seed: int = 0, quiet: bool = False, architecture: str | None = None,
+               preprocessing: str | None = None, input_size: str | None = None) -> Network:
     """A network from a file, or a built-in one with random weights, which is said loudly.
 
     `quiet` asks for the architecture alone: nothing is initialised, nothing needs saying.
     """
-    if model.endswith(".safetensors") or Path(model).exists():
-        from ..formats import safetensors
+    if Path(model).suffix.lower() in (".safetensors", ".onnx") or Path(model).exists():
+        from .. import formats
 
-        return safetensors.load(model)
+        if Path(model).suffix.lower() == ".onnx" and architecture is None:
+            return formats.load(model, preprocessing=preprocessing, input_shape=sides(input_size))
+        if input_size is not None:
+            raise ValueError(f"MODEL is {model!r}; --input-size is for .onnx files")
+        net = formats.load(model, architecture)
+        if preprocessing is not None:
+            net.preprocessing = formats.presets.resolve(preprocessing, net.input_shape)
+        return net
+    if architecture is not None or preprocessing is not None or input_size is not None:
+        raise ValueError(f"MODEL is {model!r}; --architecture, --preprocessing and --input-size are for files")
     from .. import models
 
     if model not in models.MODELS:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import Json, load_model, size, tell
+from .common import Architecture, Json, Pixels, Sides, load_model, size, tell
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -19,7 +19,10 @@ FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "neon", "sve")
 
 def info(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", show_default=False,
-                                                help="A .safetensors file, or a built-in name.")] = None,
+                                                help="A .safetensors or .onnx file, or a built-in name.")] = None,
+    architecture: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     system: Annotated[bool, typer.Option("--system", help="Versions, threads, processor, backends.")] = False,
     json: Json = False,
 ) -> None:
@@ -40,9 +43,10 @@ def info(
     if model is None:
         from .. import models
 
-        raise ValueError("MODEL is missing; allowed: a .safetensors file or one of "
+        raise ValueError("MODEL is missing; allowed: a .safetensors or .onnx file, or one of "
                          + ", ".join(sorted(models.MODELS)))
-    net = load_model(model, quiet=True)
+    net = load_model(model, quiet=True, architecture=architecture, preprocessing=preprocessing,
+                     input_size=input_size)
     tell(describe(net), json, words(net))
 
 

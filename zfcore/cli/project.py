@@ -8,7 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import Device, Force, Json, Model, Out, Rule, Seed, guard_output, integer, load_model, refuse_device, tell
+from .common import (
+    Architecture,
+    Device,
+    Force,
+    Json,
+    Model,
+    Out,
+    Pixels,
+    Rule,
+    Seed,
+    Sides,
+    guard_output,
+    integer,
+    load_model,
+    refuse_device,
+    tell,
+)
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -25,6 +41,9 @@ def project(
     rule: Rule = "deconvnet",
     start: Annotated[str, typer.Option(metavar="activation|one",
                                        help="The signal's value at the unit.")] = "activation",
+    architecture: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -41,7 +60,9 @@ def project(
     """
     refuse_device(device)
     guard_output(out, force)
-    summary = _write(load_model(model, integer("--seed", seed, 0)), model, image, unit, rule, start, out, force)
+    net = load_model(model, integer("--seed", seed, 0), architecture=architecture, preprocessing=preprocessing,
+                     input_size=input_size)
+    summary = _write(net, model, image, unit, rule, start, out, force)
     lines = [f"{row['unit']}: activation {row['value']:.4g}" + ("" if row["value"] else ", nothing to show")
              for row in summary["units"]]
     tell(summary, json, "\n".join([*lines, f"open {out / 'projections.png'}"]))

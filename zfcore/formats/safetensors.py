@@ -17,9 +17,9 @@ import numpy as np
 from .. import __version__
 from ..files import atomic_write, refuse_existing
 from ..network import Network
+from .tensors import MAX_BYTES, TensorFile
 
 FORMAT = "zfcore"
-MAX_HEADER = 100_000_000
 PREPROCESSING = "preprocessing."
 _DTYPES = {"float32": "F32", "float64": "F64"}
 
@@ -66,55 +66,29 @@ def _fail(path: Path, what: str) -> ValueError:
     return ValueError(f"{path}: {what}")
 
 
-def _check_head(path: Path) -> None:
-    """Give a file that is no safetensors file a clear error before anything reads it."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        head = file.read(8)
-    if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise _fail(path, "looks like a pickle or a zip of one (.pt, .pth), which can run code when it is "
-                          "read: refused; allowed: .safetensors")
-    if len(head) < 8:
-        raise _fail(path, f"is no safetensors file: {size} bytes")
-    length = int.from_bytes(head, "little")
-    if length > MAX_HEADER:
-        raise _fail(path, f"is no safetensors file, or a hostile one: its header would be {length} bytes; "
-                          f"allowed: {MAX_HEADER}")
-    if length + 8 > size:
-        raise _fail(path, f"is truncated or no safetensors file: its header needs {length} bytes, "
-                          f"the file has {size}")
+def read(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> tuple[dict[str, np.ndarray],
+                                                                         dict[str, str]]:
+    """Read any safetensors file: (arrays by name, its metadata's texts).
 
-
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read any safetensors file of floating-point arrays: (arrays by name, its metadata's texts).
-
-    FileNotFoundError if it is not there, ValueError if it is hostile, truncated or no such file.
+    FileNotFoundError if it is not there, ValueError if it is hostile, truncated, needs more than
+    `max_bytes` or is no such file.
     """
-    import safetensors
-
-    target = Path(path)
-    if not target.is_file():
-        raise FileNotFoundError(f"{target}: no such file")
-    _check_head(target)
-    try:
-        with safetensors.safe_open(target, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118 (no mapping)
-    except (safetensors.SafetensorError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise _fail(target, f"cannot be read as safetensors: {error}") from error
+    with TensorFile(path, max_bytes) as file:
+        return {name: file.array(name) for name in file}, file.texts
 
 
-def load(path: str | os.PathLike[str]) -> Network:
+def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> Network:
     """Read a network that `save` wrote, with its parameters, preprocessing and class names.
 
     FileNotFoundError if it is not there; ValueError, with the path and the reason, for anything that is
     not such a file.
     """
     target = Path(path)
-    tensors, metadata = read(target)
+    tensors, metadata = read(target, max_bytes)
     if metadata.get("format") != FORMAT or "network" not in metadata:
-        raise _fail(target, "is a safetensors file, but not one that zfcore saved: "
-                            "its metadata describes no network")
+        raise _fail(target, "is a safetensors file, but not one that zfcore saved: its metadata describes no "
+                            "network; weights with PyTorch's keys need architecture= (--architecture), as in "
+                            "'torchvision/resnet18'")
     own = {key.removeprefix(PREPROCESSING): tensors.pop(key)
            for key in list(tensors) if key.startswith(PREPROCESSING)}
     try:

@@ -324,6 +324,19 @@ def block_sums_kernel(begin, end, sums, a, b, mean, block):
 
 
 @kernel
+def block_totals_kernel(begin, end, sums, a, block):
+    """One block of `block` cells, summed in order in float64."""
+    cells, channels = a.shape
+    for item in range(begin, end):
+        plain = sums[item]
+        plain[:] = 0
+        for i in range(item * block, min((item + 1) * block, cells)):
+            left = a[i]
+            for c in range(channels):
+                plain[c] += np.float64(left[c])
+
+
+@kernel
 def batch_norm_gradient_kernel(begin, end, dx, dy, x, mean, constant, slope, multiplier):
     """One cell: dx = multiplier * (dy - constant - slope * (x - mean))."""
     channels = x.shape[1]
@@ -411,25 +424,32 @@ def batch_norm_gradient(dx: np.ndarray, dy: np.ndarray, scale: np.ndarray, varia
     batch_norm(dx, dy, scale, zero, zero, variance, epsilon)
 
 
-def _sums(a: np.ndarray, b: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Sums over all cells of a * (b - mean) and of a, per channel, float64; blocks cut by size."""
-    a, b = _cells(a), _cells(b)
-    block = grain(a.shape[1])
-    blocks = -(-len(a) // block)
-    sums = np.zeros((blocks, 2, a.shape[1]))
-    parallel(block_sums_kernel, blocks, sums, a, b, mean, block)
-    total = np.zeros((2, a.shape[1]))
-    for part in sums:
+def _in_order(parts: np.ndarray) -> np.ndarray:
+    """The sum over the first axis, one part after the other."""
+    total = np.zeros(parts.shape[1:])
+    for part in parts:
         total += part
     return total
 
 
+def _sums(a: np.ndarray, b: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Sums over all cells of a * (b - mean) and of a, per channel, float64; blocks cut by size."""
+    a, b = _cells(a), _cells(b)
+    block = grain(a.shape[1])
+    sums = np.empty((-(-len(a) // block), 2, a.shape[1]))
+    parallel(block_sums_kernel, len(sums), sums, a, b, mean, block)
+    return _in_order(sums)
+
+
 def batch_statistics(mean: np.ndarray, variance: np.ndarray, x: np.ndarray) -> None:
     """Fill the mean and the (biased) variance of every channel of x (..., C), in two passes."""
-    cells = x.size // x.shape[-1]
-    exact = _sums(x, x, np.zeros(x.shape[-1]))[1] / cells
+    cells = _cells(x)
+    block = grain(x.shape[-1])
+    sums = np.empty((-(-len(cells) // block), x.shape[-1]))
+    parallel(block_totals_kernel, len(sums), sums, cells, block)
+    exact = _in_order(sums) / len(cells)
     mean[:] = exact
-    variance[:] = _sums(x, x, exact)[0] / cells  # of x (x - mean): float64 holds what cancels
+    variance[:] = _sums(x, x, exact)[0] / len(cells)  # of x (x - mean): float64 holds what cancels
 
 
 def batch_norm_parameter_gradients(dscale: np.ndarray, dbias: np.ndarray, dy: np.ndarray, x: np.ndarray,

@@ -31,6 +31,8 @@ class ResponseNorm(Layer):
     ----------
     alpha_is_divided_by_size : False: a = alpha, the papers' formula; True: a = alpha / size, as in
         Caffe, torch and ONNX
+    mirrored : for even sizes: False: one map more before f than after it, as in cuda-convnet and torch;
+        True: one more after it, as in cuDNN and ONNX
     """
 
     size: int = 5
@@ -38,6 +40,7 @@ class ResponseNorm(Layer):
     beta: float = 0.75
     k: float = 2.0
     alpha_is_divided_by_size: bool = False
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         self._options = {**_constants(self), "alpha_is_divided_by_size": bool(self.alpha_is_divided_by_size)}
@@ -49,7 +52,8 @@ class ResponseNorm(Layer):
         return shapes[0]
 
     def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
-        return ops.response_norm(inputs[0], **self._options), {"x": inputs[0]}
+        y = ops.response_norm(self._turned(ops, inputs[0]), **self._options)
+        return self._turned(ops, y), {"x": inputs[0]}
 
     def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
                  inputs: bool = True, pre: Any = None) -> tuple[tuple[Any, ...], Gradients]:
@@ -57,7 +61,12 @@ class ResponseNorm(Layer):
             return (None,), {}
         if rule.normalization == "identity":
             return (dy,), {}
-        return (ops.response_norm_gradient(dy, cache["x"], **self._options),), {}
+        dx = ops.response_norm_gradient(self._turned(ops, dy), self._turned(ops, cache["x"]), **self._options)
+        return (self._turned(ops, dx),), {}
+
+    def _turned(self, ops: Any, x: Any) -> Any:
+        """The maps in reverse where the window is the mirror image."""
+        return ops.backend.asarray(x[..., ::-1]) if self.mirrored and self.size % 2 == 0 else x
 
 
 @dataclass

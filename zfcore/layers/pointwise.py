@@ -113,21 +113,20 @@ class Flatten(Layer):
 
 @dataclass
 class Softmax(Layer):
-    """exp(x) / sum of exp(x) over the classes of (N, classes)."""
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        if len(shapes[0]) != 1:
-            self._fail("the input's shape", shapes[0], "(classes,)")
-        return shapes[0]
+    """exp(x) / sum of exp(x) over the last axis: the classes, or the maps at every place."""
 
     def geometry(self, shape: Shape) -> Window | None:
         return None
 
     def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
-        y = ops.softmax(inputs[0])
+        x = inputs[0]
+        y = ops.softmax(x.reshape(-1, x.shape[-1])).reshape(x.shape)
         return y, {"y": y}
 
     def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
                  inputs: bool = True, pre: Any = None) -> tuple[tuple[Any, ...], Gradients]:
         only_gradient(rule, self, "it has no deconvnet or guided rule: take a unit of the layer below it")
-        return (ops.softmax_gradient(dy, cache["y"]) if inputs else None,), {}
+        if not inputs:
+            return (None,), {}
+        rows = (-1, dy.shape[-1])
+        return (ops.softmax_gradient(dy.reshape(rows), cache["y"].reshape(rows)).reshape(dy.shape),), {}

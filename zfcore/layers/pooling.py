@@ -92,7 +92,7 @@ class AveragePool(_Pool):
     ----------
     window, stride, padding, ceil_mode : as for MaxPool
     divisor : "valid" counts the cells inside the map, "padded" also the padding's (torch's
-        count_include_pad), "window" all cells of the window (Caffe)
+        count_include_pad, and Caffe), "window" all cells of the window
     """
 
     divisor: str = "valid"

@@ -12,6 +12,7 @@ from .. import checks
 from ..network import Network
 from .large import alexnet, alexnet_torchvision, vgg16, zfnet
 from .small import convnetjs, digits, five_class, mnist
+from .torchvision import ARCHITECTURES
 
 
 def alexnet_dense(classes: int = 1000) -> Network:
@@ -28,6 +29,7 @@ MODELS: dict[str, Callable[..., Network]] = {
     "zfnet": zfnet, "alexnet": alexnet, "alexnet-dense": alexnet_dense,
     "alexnet-torchvision": alexnet_torchvision, "vgg16": vgg16, "mnist": mnist, "five-class": five_class,
     "convnetjs": convnetjs, "digits": digits,
+    **{name: architecture.build for name, architecture in ARCHITECTURES.items()},
 }
 
 __all__ = ["MODELS", "alexnet", "alexnet_dense", "alexnet_torchvision", "build", "convnetjs", "digits",

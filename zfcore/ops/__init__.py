@@ -13,8 +13,10 @@ from typing import Any
 
 from .. import backends
 from . import activation as _activation
+from . import arrange as _arrange
 from . import convolution as _convolution
 from . import crop as _crop
+from . import elementwise as _elementwise
 from . import linear as _linear
 from . import loss as _loss
 from . import normalization as _normalization
@@ -25,8 +27,10 @@ __all__ = ["OPERATIONS", "Ops", "bind"]
 
 _MODULES: tuple[Any, ...] = (
     _activation,
+    _arrange,
     _convolution,
     _crop,
+    _elementwise,
     _linear,
     _loss,
     _normalization,

@@ -272,8 +272,8 @@ def average_pool(x: Any, *, window: Any, stride: Any = None, padding: Any = 0, c
     x : (N, H, W, C)
     window, stride, padding, ceil_mode, tile : as in `max_pool`
     divisor : "valid" counts the window's cells inside the map (PyTorch's count_include_pad=False),
-        "padded" those inside the padded map (count_include_pad=True; a ceil-mode window that hangs over
-        the padding counts only its part inside), "window" the whole window always.
+        "padded" those inside the padded map (count_include_pad=True and Caffe: a ceil-mode window that
+        hangs over the padding counts only its part inside), "window" the whole window always.
         With a tile and "padded", `padding` is that of the whole map and serves the divisor only.
 
     Returns

@@ -192,18 +192,20 @@ def _dream(job: Job) -> list[Column]:
 def _adversarial(job: Job) -> list[Column]:
     found = explain.adversarial(job.network, job.x, batch_size=job.options["batch_size"])
     names = job.network.class_names
-    answers = [f"{caption(f'class {index}', names)}, {share:.0%}" if worked else "nothing was found"
-               for index, share, worked in zip(found.after, found.certainty_after, found.found, strict=True)]
+    answers = [f"{_answer(before, sure, names)}, now " + (_answer(after, now, names) if worked else "the same")
+               for before, sure, after, now, worked in zip(found.before, found.certainty_before, found.after,
+                                                           found.certainty_after, found.found, strict=True)]
     gray_levels = found.changes / amplitude(job.network) * 64
-    scales = [symmetric_scale(row) for row in gray_levels]
+    scales = [symmetric_scale(row, PERCENTILE) for row in gray_levels]
     changes = [signed(in_rgb_order(row, job.channels), scale)
                for row, scale in zip(gray_levels, scales, strict=True)]
-    sizes = [f"black, white: {scale:.2g} of 255" for scale in scales]
-    before = [f"{caption(f'class {index}', names)}, {share:.0%}"
-              for index, share in zip(found.before, found.certainty_before, strict=True)]
-    return [Column("before", list(job.pixels), before),
-            Column("change", changes, sizes),
+    sizes = [f"magnified; at most {np.abs(row).max():.2g} of 255" for row in gray_levels]
+    return [Column("change", changes, sizes),
             Column("adversarial", list(job.restore(found.images)), answers, "adversarial", found)]
+
+
+def _answer(index: int, share: float, names: Sequence[str] | None) -> str:
+    return f"{names[index] if names else f'class {index}'} {share:.0%}"
 
 
 COLUMNS: dict[str, Callable[[Job], list[Column]]] = {

@@ -117,7 +117,7 @@ def _others(indices: np.ndarray) -> np.ndarray:
     return np.take_along_axis(indices, order, 1)[:, :-1]
 
 
-def _thumbnails(network: Network, source: Images, side: int = 48) -> np.ndarray:
+def _thumbnails(network: Network, source: Images, side: int = 96) -> np.ndarray:
     """Small pictures of all images, uint8 (N, height, width, channels)."""
     tiles = []
     for index in range(len(source)):
@@ -128,6 +128,8 @@ def _thumbnails(network: Network, source: Images, side: int = 48) -> np.ndarray:
 def laid_out(tiles: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Tiles at their cells of a grid; empty cells are white."""
     rows, columns = cells.max(axis=0) + 1
+    side = int(np.clip(1600 // columns, 16, 96))
+    tiles = resize_tiles(tiles, side // 2, side)
     sheet = np.full((rows * columns, *tiles.shape[1:]), 255, np.uint8)
     sheet[cells[:, 0] * columns + cells[:, 1]] = tiles
     return grid(sheet, int(columns), gap=0)

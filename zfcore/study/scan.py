@@ -101,7 +101,8 @@ def scan(network: Any, images: Any, layers: Sequence[str] | str | None = None, t
     checks.require(number < parts, "atlas", "shard", shard, "(number, parts) with number < parts")
     checks.require(len(source) > 0, "atlas", "images", "an empty data set", "at least one image")
     if network.preprocessing is None:
-        checks.fail("atlas", "network.preprocessing", None, "a Preprocessing: how pixels become the input")
+        checks.fail("atlas", "network.preprocessing", None, "a Preprocessing, which says how pixels become the "
+                    "input: load(path, preprocessing='torchvision') or another preset, or a JSON file")
     begin, end = len(source) * number // parts, len(source) * (number + 1) // parts
     expected = forecast(network, names, end - begin, top=top, batch_size=batch_size)
     folder = _room(expected, memory_limit, scratch)

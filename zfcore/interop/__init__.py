@@ -1,0 +1,1 @@
+"""Other frameworks' models and arrays, imported where they are used."""
