@@ -104,3 +104,53 @@ def test_refusals(run: Run, work: Path, words: list[str], complaint: str) -> Non
     code, out, err = run("explain", work / "net.safetensors", work / "one.png", "--out", work / "never", *words)
     assert code == 2 and out == "" and err.count("\n") == 1 and complaint in err, err
     assert not (work / "never").exists()
+
+
+def test_synthesis_in_one_figure(run: Run, work: Path) -> None:
+    methods = "ascent,inversion,dream,adversarial,activations,gradcam"
+    code, _, err = run("explain", work / "net.safetensors", work / "one.png", "--method", methods, "--layer",
+                       "conv1,conv2", "--target", 1, "--target", "dog", "--steps", 2, "--out", work / "made")
+    assert code == 0, err
+    summary = json.loads((work / "made" / "summary.json").read_text())
+    assert [row["target"] for row in summary["images"]] == ["class 1: bee", "class 3: dog"]
+    climbed = explain.Synthesis.load(work / "made" / "ascent")
+    assert climbed.targets == ["class 1", "class 3"] and climbed.scores.shape == (3, 2)
+    for name in ("inversion-conv1", "inversion-conv2"):
+        assert explain.Synthesis.load(work / "made" / name).images.shape == (2, 20, 23, 3)
+    assert explain.Attribution.load(work / "made" / "gradcam-conv1").settings == {"layer": "conv1"}
+    found = explain.Adversarial.load(work / "made" / "adversarial")
+    assert found.found.shape == (2,)
+    assert np.asarray(Image.open(work / "made" / "figure.png")).shape[1] > 11 * 200
+
+
+def test_facets_and_invariances(run: Run, work: Path) -> None:
+    code, _, err = run("explain", work / "net.safetensors", work / "images", "--method", "facets", "--target",
+                       "conv2:5", "--count", 2, "--steps", 2, "--out", work / "facets")
+    assert code == 0, err
+    assert explain.Facets.load(work / "facets" / "facets").images.shape == (2, 20, 23, 3)
+    code, _, err = run("explain", work / "net.safetensors", work / "one.png", "--method", "invariances",
+                       "--target", "conv2:5@4,6", "--steps", 5, "--out", work / "invariances")
+    assert code == 0, err
+    found = explain.Invariances.load(work / "invariances" / "invariances")
+    assert found.directions.shape == (6, 20, 23, 3) and (np.diff(found.curvatures) <= 0).all()
+
+
+def test_class_names_from_a_file(run: Run, work: Path) -> None:
+    (work / "names.txt").write_text("\n".join("vwxyz"))
+    code, out, err = run("explain", work / "gray.safetensors", work / "one.png", "--target", "x", "--class-names",
+                         work / "names.txt", "--out", work / "named")
+    assert code == 0 and "class 2: x" in out, err
+    (work / "few.txt").write_text("a\nb")
+    code, _, err = run("explain", work / "gray.safetensors", work / "one.png", "--class-names", work / "few.txt",
+                       "--out", work / "never")
+    assert code == 2 and "2 lines" in err
+
+
+@pytest.mark.parametrize(("words", "complaint"), [
+    (["--method", "facets,saliency"], "by itself"), (["--method", "facets", "--target", "1", "--target", "2"], "one"),
+    (["--preset", "best"], "yosinski-1"), (["--steps", "0"], "--steps"), (["--layer", "conv9"], "conv1"),
+    (["--method", "dream", "--layer", "fc3"], "maps"), (["--target", "1", "--target", "conv1:2"], "class")])
+def test_refusals_of_synthesis(run: Run, work: Path, words: list[str], complaint: str) -> None:
+    code, out, err = run("explain", work / "net.safetensors", work / "one.png", "--out", work / "never", *words)
+    assert code == 2 and out == "" and err.count("\n") == 1 and complaint in err, err
+    assert not (work / "never").exists()

@@ -9,13 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from .common import (
+    Architecture,
     BatchSize,
     Device,
     Force,
     Json,
     Model,
     Out,
+    Pixels,
     Seed,
+    Sides,
     byte_count,
     guard_output,
     integer,
@@ -47,6 +50,9 @@ def embed(
     memory_limit: Annotated[str, typer.Option("--memory-limit", metavar="SIZE",
                                               help="For features; more goes to a temporary file.")] = "2GB",
     batch_size: BatchSize = "32",
+    architecture: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -70,7 +76,8 @@ def embed(
                "limit": None if limit is None else integer("--limit", limit, 3),
                "memory_limit": byte_count("--memory-limit", memory_limit),
                "batch_size": integer("--batch-size", batch_size, 1), "seed": integer("--seed", seed, 0)}
-    net = load_model(model, integer("--seed", seed, 0))
+    net = load_model(model, integer("--seed", seed, 0), architecture=architecture, preprocessing=preprocessing,
+                     input_size=input_size)
     chosen = None if layer is None else names("--layer", layer)
     summary = _write(net, model, images, chosen, options, out, force)
     lines = []

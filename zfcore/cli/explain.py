@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .common import (
+    Architecture,
     BatchSize,
     Device,
     Force,
     Json,
     Model,
     Out,
+    Pixels,
     Seed,
+    Sides,
     guard_output,
     integer,
     load_model,
@@ -58,6 +61,12 @@ def explain(
     shared_scale: Annotated[bool, typer.Option("--shared-scale", help="One colour scale for all pictures of a "
                                                                       "method.")] = False,
     batch_size: BatchSize = "32",
+    class_names: Annotated[Path | None, typer.Option(
+        "--class-names", metavar="FILE", show_default=False,
+        help="A class's name in each line, where the model has none.")] = None,
+    architecture: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     device: Device = "cpu",
     seed: Seed = "0",
     force: Force = False,
@@ -83,12 +92,17 @@ def explain(
     alone = [name for name in chosen if name in ALONE]
     if alone and len(chosen) > 1:
         raise ValueError(f"--method is {method!r}; allowed: {alone[0]} by itself, since its figure has rows of its own")
+    if alone and target is not None and len(target) > 1:
+        raise ValueError(f"--target is {target!r}; allowed: one target for {alone[0]}")
     options: dict[str, Any] = {
         "batch_size": integer("--batch-size", batch_size, 1), "seed": integer("--seed", seed, 0),
         "samples": integer("--samples", samples, 1), "shared": shared_scale, "preset": preset,
         "steps": None if steps is None else integer("--steps", steps, 1), "count": integer("--count", count, 1)}
     layers = [] if layer is None else names("--layer", layer)
-    net = load_model(model, options["seed"])
+    net = load_model(model, options["seed"], architecture=architecture, preprocessing=preprocessing,
+                     input_size=input_size)
+    if class_names is not None:
+        net.class_names = read_names(class_names, net)
     summary = _write(net, model, images, chosen, target or [], layers, options, out, force)
     lines = [f"{row['image']}: {row['target']}, score {row['score']:.4g}" for row in summary["images"]]
     tell(summary, json, "\n".join([*lines, f"open {out / 'index.html'}"]))
@@ -101,6 +115,16 @@ def read_target(net: Network, text: str) -> Any:
     if net.class_names and text in net.class_names:
         return net.class_names.index(text)
     return text
+
+
+def read_names(path: Path, net: Network) -> list[str]:
+    """A name a line, one for each class."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    shape = net.tensor_shape(net.logits)
+    if len(shape) != 1 or len(lines) != shape[0]:
+        raise ValueError(f"--class-names is {str(path)!r}, which has {len(lines)} lines; allowed: "
+                         + (f"{shape[0]}, one a class" if len(shape) == 1 else "none, as the network has no classes"))
+    return lines
 
 
 def _job(net: Network, model: str, images: str, targets: list[str], layers: list[str], options: dict[str, Any]

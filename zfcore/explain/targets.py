@@ -134,7 +134,9 @@ def resolve(network: Network, target: Any, x: np.ndarray, batch_size: int = 32) 
         items = [target] * count
     if not items:
         return Targets(network.logits, *(np.zeros(0, np.intp),) * 3, classes=True)
-    if isinstance(items[0], (str, Unit)):
+    named = [isinstance(item, (str, Unit)) for item in items]
+    checks.require(all(named) or not any(named), "target", "target", items, "classes only, or units only")
+    if all(named):
         return of_units(network, items)
     classes = _class_count(network, items[0])
     maps = np.full(count, ALL, np.intp)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import explain
+from .. import checks, explain
 from ..explain.cam import default_layer
 from ..explain.steps import amplitude
 from ..network import Network
@@ -175,7 +175,8 @@ def _inversion(job: Job) -> list[Column]:
 def _dream(job: Job) -> list[Column]:
     columns = []
     for layer in job.layers or [default_layer(job.network)]:
-        pictures = []
+        shape, pictures = job.network.tensor_shape(layer), []
+        checks.require(len(shape) == 3, "dream", "layer", layer, f"a layer of maps; {layer} has the shape {shape}")
         for original in job.originals:
             net = job.network.at_size(original.shape[0], original.shape[1], layer)
             assert net.preprocessing is not None
