@@ -11,7 +11,8 @@ import typer
 
 def main(
     out: Annotated[Path | None, typer.Option(help="JSON file; default: results/cpu-<device>.json")] = None,
-    only: Annotated[str, typer.Option(help="Run the parts named here: ops, networks.")] = "ops,networks",
+    only: Annotated[str, typer.Option(help="Run the parts named here: ops, networks, explain.")
+    ] = "ops,networks,explain",
     threads: Annotated[int, typer.Option(help="Threads for everybody.")] = 2,
     seconds: Annotated[float, typer.Option(help="About how long each contender is timed.")] = 2.0,
     compiled: Annotated[bool, typer.Option(help="Time torch.compile too (it compiles for a minute).")] = False,
@@ -24,14 +25,15 @@ def main(
         raise SystemExit(f"benchmarks need PyTorch and Captum: {error}") from None
     from zfcore.kernels import threads as pool
 
-    from . import measure, networks, operations
+    from . import explain, measure, networks, operations
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     pool.set_num_threads(threads)
     print(measure.HEADER)
     rows = []
-    parts = {"ops": lambda: operations.rows(seconds), "networks": lambda: networks.rows(seconds, compiled)}
+    parts = {"ops": lambda: operations.rows(seconds), "networks": lambda: networks.rows(seconds, compiled),
+             "explain": lambda: explain.rows(seconds)}
     for name in only.split(","):
         if name not in parts:
             raise SystemExit(f"--only is {name!r}; allowed: {', '.join(parts)}")

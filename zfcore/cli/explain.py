@@ -199,6 +199,7 @@ def _write(net: Network, model: str, images: str, methods: list[str], targets: l
         for name, target, score in zip(picture_names, resolved.names(), scores, strict=True)]}
     with atomic_folder(out, force) as folder:
         explanation.write(folder, f"{net.name or 'A network'} explained", rows, titles, methods, results,
-                          {"pictures": len(set(picture_names)), "rows": len(rows), "methods": len(methods)})
+                          {"pictures": len(set(picture_names)), "rows": len(rows), "methods": len(methods)},
+                          side=448 if {"activations", "dream"}.intersection(methods) else 224)
         (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
     return summary

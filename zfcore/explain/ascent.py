@@ -183,37 +183,45 @@ def ascent(network: Network, target: Any, settings: Settings | str = "default", 
     x = starts(network, len(targets), chosen, start, seed)
     history = np.zeros((chosen.steps + 1, len(targets)), np.float32)
     dead = np.zeros(len(targets), bool)
-    for first in range(0, len(targets), batch_size):
-        rows = np.arange(first, min(first + batch_size, len(targets)))
-        dead[rows] = _wake(network, targets, x, rows, seed)
-        alive = rows[~dead[rows]]
-        if len(alive):
-            x[alive], history[:, alive] = _climb(network, x[alive], targets[alive], chosen, seed)
-        quiet = rows[dead[rows]]
-        if len(quiet):
-            history[:, quiet] = targets[quiet].scores(network.forward(x[quiet], to=targets.tensor).output)
+    for begin in range(0, len(targets), batch_size):
+        rows = np.arange(begin, min(begin + batch_size, len(targets)))
+        first = _wake(network, targets, x, rows, seed)
+        dead[rows] = ~first[1].any(axis=(1, 2, 3))
+        alive = ~dead[rows]
+        if alive.any():
+            climbed = rows[alive]
+            x[climbed], history[:, climbed] = _climb(network, x[climbed], targets[climbed], chosen, seed,
+                                                     (first[0][alive], first[1][alive]))
+        history[:, rows[~alive]] = first[0][~alive]
     described = {**dataclasses.asdict(chosen), "seed": seed, "given_start": start is not None}
     return Synthesis("ascent", x, history, targets.names(), dead, described)
 
 
-def _wake(network: Network, targets: Targets, x: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
-    """Give rows without a gradient another start, of more and more noise; True for those that stay without."""
-    asleep = rows
-    for size in (0.0, 0.1, 0.5, 1.0, 2.0):
-        if size:
-            for row in asleep:
-                x[row] = _noise(network, size, seed + 1, row)
-        slope = pull(network, x[asleep], targets[asleep])[1]
-        still = asleep[~slope.any(axis=(1, 2, 3))]
-        if not len(still):
-            return np.zeros(len(rows), bool)
-        asleep = still
-    return np.isin(rows, asleep)
+def _wake(network: Network, targets: Targets, x: np.ndarray, rows: np.ndarray, seed: int
+          ) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and gradients at the start; rows without a gradient get other starts, of more and more noise.
+
+    A row whose gradient is zero in the end is dead, and keeps its start.
+    """
+    scores, slopes = pull(network, x[rows], targets[rows])
+    for size in (0.1, 0.5, 1.0, 2.0):
+        asleep = np.flatnonzero(~slopes.any(axis=(1, 2, 3)))
+        if not len(asleep):
+            break
+        trial = np.stack([_noise(network, size, seed + 1, row) for row in rows[asleep]]).astype(x.dtype)
+        found, slope = pull(network, trial, targets[rows[asleep]])
+        awake = slope.any(axis=(1, 2, 3))
+        woken = asleep[awake]
+        x[rows[woken]], scores[woken], slopes[woken] = trial[awake], found[awake], slope[awake]
+    return scores, slopes
 
 
-def _climb(network: Network, x: np.ndarray, targets: Targets, settings: Settings, seed: int
-           ) -> tuple[np.ndarray, np.ndarray]:
-    """All steps of one batch, in amplitudes: numbers of the order of 1, whatever the preprocessing."""
+def _climb(network: Network, x: np.ndarray, targets: Targets, settings: Settings, seed: int,
+           first: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """All steps of one batch, in amplitudes: numbers of the order of 1, whatever the preprocessing.
+
+    `first` are scores and gradients at x, so that the first step is taken without jitter.
+    """
     size = x.dtype.type(amplitude(network))
     x = x / size
     climber = Climber(settings.step, settings.rate)
@@ -223,9 +231,13 @@ def _climb(network: Network, x: np.ndarray, targets: Targets, settings: Settings
     if settings.limits and network.preprocessing is not None:
         low, high = (limit / size for limit in network.preprocessing.limits(x.shape[1:]))
     for number in range(settings.steps):
-        shift = tuple(shifts.integers(-settings.jitter, settings.jitter + 1, 2).tolist()) if settings.jitter else (0, 0)
-        moved = np.roll(x, shift, axis=(1, 2)) if any(shift) else x
-        history[number], slope = pull(network, moved * size, targets)
+        reach = settings.jitter
+        shift = tuple(shifts.integers(-reach, reach + 1, 2).tolist()) if reach and number else (0, 0)
+        if number:
+            moved = np.roll(x, shift, axis=(1, 2)) if any(shift) else x
+            history[number], slope = pull(network, moved * size, targets)
+        else:
+            history[0], slope = first
         if any(shift):
             slope = np.roll(slope, (-shift[0], -shift[1]), axis=(1, 2))
         climber.step(x, _penalised(x, slope * size, settings))

@@ -111,7 +111,9 @@ def outlined(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _attribution(method: Callable[..., explain.Attribution], job: Job, title: str, **options: Any) -> Column:
     found = method(job.network, job.x, job.targets, batch_size=job.options["batch_size"], **options)
     pictures = attribution_pictures(found, job.pixels, job.channels, shared=job.options.get("shared", False))
-    return Column(title, pictures, [caption(name, job.network.class_names) for name in found.targets],
+    notes = [caption(name, job.network.class_names) + ("" if row.any() else ": zero everywhere")
+             for name, row in zip(found.targets, found.values, strict=True)]
+    return Column(title, pictures, notes,
                   title.replace("/", "_").replace(" ", "-"), found)
 
 

@@ -89,9 +89,7 @@ def write(folder: Path, network: Network, source: Images, layers: list[str], opt
             points = explain.pca(features, 2)[0]
         count = min(options["neighbours"] + 1, len(source))
         indices, distances = explain.nearest(features, features, count)
-        same = None
-        if source.labels is not None:
-            same = float((source.labels[_others(indices)[:, 0]] == source.labels).mean())
+        same = _same_class(source.labels, _others(indices)[:, 0])
         stem = layer.replace("/", "_")
         shown = np.arange(min(len(source), MOST_SHOWN))
         cells = explain.grid_layout(points[shown])
@@ -108,6 +106,15 @@ def write(folder: Path, network: Network, source: Images, layers: list[str], opt
         title=f"How {network.name or 'the network'} sees {len(source)} images", layers=entries, options=options)
     atomic_write(folder / "index.html", text.encode("utf-8", "backslashreplace"))
     return found
+
+
+def _same_class(labels: np.ndarray | None, neighbours: np.ndarray) -> float | None:
+    """Share of images whose neighbour is of their class, of those that are not alone in it."""
+    if labels is None:
+        return None
+    kinds, counts = np.unique(labels, return_counts=True)
+    asked = np.isin(labels, kinds[(counts > 1) & (kinds >= 0)])
+    return float((labels[neighbours] == labels)[asked].mean()) if asked.any() else None
 
 
 def _others(indices: np.ndarray) -> np.ndarray:
