@@ -62,3 +62,5 @@ bench: $(VENV)/installed-bench  ## side by side with PyTorch and Captum
 
 clean:  ## remove the environment and the caches
 	rm -rf $(VENV) zfcore-demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
+
+-include csrc/kernels.mk

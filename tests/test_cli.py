@@ -106,7 +106,7 @@ def test_info_of_a_built_in_architecture(run: Run) -> None:
 
 def test_info_of_the_system(run: Run) -> None:
     code, out, _ = run("info", "--system")
-    assert code == 0 and "no CUDA kernels" in out
+    assert code == 0 and "no CUDA backend" in out
     summary = json.loads(run("info", "--system", "--json")[1])
     assert summary["backends"]["numba"] == "available" and summary["threads"] >= 1
 
@@ -225,6 +225,8 @@ def test_force_replaces_only_what_zfcore_made(run: Run, work: Path, tmp_path: Pa
     (["atlas", "MODEL", "IMAGES", "--batch-size", "-1", "--out", "OUT"], ["-1"]),
     (["atlas", "MODEL", "IMAGES", "--memory-limit", "lots", "--out", "OUT"], ["lots", "2GB"]),
     (["atlas", "MODEL", "IMAGES", "--memory-limit", "0", "--out", "OUT"], ["--memory-limit"]),
+    (["atlas", "MODEL", "IMAGES", "--memory-limit", "9" * 400, "--out", "OUT"], ["--memory-limit"]),
+    (["atlas", "MODEL", "IMAGES", "--out", "n" * 300], ["--out", "name too long"]),
     (["atlas", "MODEL", "IMAGES", "--shard", "3/2", "--out", "OUT"], ["3/2"]),
     (["atlas", "MODEL", "IMAGES", "--shard", "0/2", "--out", "OUT"], ["0/2"]),
     (["atlas", "MODEL", "IMAGES", "--shard", "half", "--out", "OUT"], ["half"]),
@@ -276,6 +278,19 @@ def test_a_mistake_is_one_line(run: Run, work: Path, tmp_path: Path, words: list
     one_line(run(*(places.get(word, word) for word in words)), *said)
     assert not (tmp_path / "out").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "garbage.safetensors"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here that even root cannot fill")
+def test_an_unwritable_place_is_found_before_the_work(run: Run, work: Path) -> None:
+    code, out, err = run("atlas", work / "tiny.safetensors", work / "images", "--out", "/proc/out")
+    assert "nothing can be written there" in one_line((code, out, err), "--out") and "images" not in err
+
+
+def test_a_folder_with_a_built_in_name_hides_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                      ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()
+    assert run("info", "mnist")[0] == 0
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

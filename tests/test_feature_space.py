@@ -168,6 +168,7 @@ def test_embed(run: Callable[..., tuple[int, str, str]], work: Path, method: str
     assert code == 0, err
     summary = json.loads((work / method / "summary.json").read_text())
     assert summary["layers"]["pixels"]["same_class"] == 1.0 and "100.0%" in out
+    assert [row["metric"] for row in summary["layers"].values()] == ["euclidean", "cosine"]
     for layer in ("pixels", "fc3"):
         for name in ("grid", "scatter", "neighbours"):
             assert np.asarray(Image.open(work / method / f"{layer}-{name}.png")).std() > 3
@@ -179,7 +180,8 @@ def test_embed(run: Callable[..., tuple[int, str, str]], work: Path, method: str
 
 @pytest.mark.parametrize(("words", "complaint"), [
     (["--method", "umap"], "pca"), (["--layer", "conv9"], "conv1"), (["--perplexity", "0"], "--perplexity"),
-    (["--limit", "1"], "--limit"), (["--neighbours", "x"], "--neighbours")])
+    (["--limit", "1"], "--limit"), (["--neighbours", "x"], "--neighbours"),
+    (["--metric", "l9"], "--metric")])
 def test_embed_refuses(run: Callable[..., tuple[int, str, str]], work: Path, words: list[str], complaint: str) -> None:
     code, out, err = run("embed", work / "net.safetensors", work / "images", "--out", work / "never", *words)
     assert code == 2 and out == "" and err.count("\n") == 1 and complaint in err, err

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-NAMES = ("numba",)
+NAMES = ("numba", "emulated")
 
 
 def get(name: str) -> ModuleType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,7 +56,7 @@ def note(message: str) -> None:
 def refuse_device(device: str) -> None:
     """Only the CPU exists so far; say so instead of running somewhere else."""
     if device == "cuda":
-        raise ValueError("--device is 'cuda'; allowed: 'cpu' (zfcore has no CUDA kernels yet)")
+        raise ValueError("--device is 'cuda'; allowed: 'cpu' (zfcore has no CUDA backend yet)")
     if device != "cpu":
         raise ValueError(f"--device is {device!r}; allowed: 'cpu'")
 
@@ -77,7 +78,7 @@ def integer(option: str, text: str, minimum: int) -> int:
 
 def byte_count(option: str, text: str) -> int:
     """Read "2GB", "512 MiB" or a plain number of bytes."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)\s*", text)
     if not found or found[2].upper() not in UNITS or float(found[1]) <= 0:
         raise ValueError(f"{option} is {text!r}; allowed: a size such as 500MB, 2GB or 2GiB")
     return int(float(found[1]) * UNITS[found[2].upper()])
@@ -120,6 +121,11 @@ def guard_output(out: Path, force: bool) -> None:
             raise ValueError(f"--out is {str(out)!r}, which zfcore did not make; --force will not replace it")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name[:100]}.", suffix=".tmp", dir=out.absolute().parent):
+            out.exists()  # which says, too, if the name is too long
+    except OSError as error:
+        raise ValueError(f"--out is {str(out)!r}; nothing can be written there ({error.strerror})") from None
 
 
 def sides(text: str | None) -> tuple[int, int] | None:
@@ -138,7 +144,7 @@ def load_model(model: str, seed: int = 0, quiet: bool = False, architecture: str
 
     `quiet` asks for the architecture alone: nothing is initialised, nothing needs saying.
     """
-    if Path(model).suffix.lower() in (".safetensors", ".onnx") or Path(model).exists():
+    if Path(model).suffix.lower() in (".safetensors", ".onnx") or Path(model).is_file():
         from .. import formats
 
         if Path(model).suffix.lower() == ".onnx" and architecture is None:

@@ -44,6 +44,10 @@ def embed(
     perplexity: Annotated[str, typer.Option("--perplexity", metavar="N", help="For tsne: about how many neighbours "
                                                                               "count.")] = "30",
     neighbours: Annotated[str, typer.Option("--neighbours", metavar="N", help="Nearest images that are shown.")] = "6",
+    metric: Annotated[str | None, typer.Option(
+        "--metric", metavar="cosine|euclidean", show_default=False,
+        help="Of neighbours. Default: euclidean for pixels; cosine for layers, since after ReLUs images that excite "
+             "little are near to all.")] = None,
     queries: Annotated[str, typer.Option("--queries", metavar="N", help="Images whose neighbours are shown.")] = "8",
     limit: Annotated[str | None, typer.Option("--limit", metavar="N", show_default=False,
                                               help="Only the first N images of the set.")] = None,
@@ -71,7 +75,9 @@ def embed(
     guard_output(out, force)
     if method not in METHODS:
         raise ValueError(f"--method is {method!r}; allowed: {', '.join(METHODS)}")
-    options = {"method": method, "perplexity": integer("--perplexity", perplexity, 1),
+    if metric not in (None, "cosine", "euclidean"):
+        raise ValueError(f"--metric is {metric!r}; allowed: cosine, euclidean")
+    options = {"metric": metric, "method": method, "perplexity": integer("--perplexity", perplexity, 1),
                "neighbours": integer("--neighbours", neighbours, 1), "queries": integer("--queries", queries, 1),
                "limit": None if limit is None else integer("--limit", limit, 3),
                "memory_limit": byte_count("--memory-limit", memory_limit),

@@ -74,7 +74,7 @@ def describe_system() -> dict[str, Any]:
             available[name] = "available"
         except Exception as error:  # whatever keeps it from loading is the answer
             available[name] = f"missing: {error}"
-    available["cuda"] = "missing: zfcore has no CUDA kernels yet"
+    available["cuda"] = "missing: zfcore has no CUDA backend yet"
     return {
         "zfcore": __version__,
         "python": platform.python_version(),

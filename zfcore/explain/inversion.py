@@ -16,7 +16,7 @@ __all__ = ["inversion"]
 
 
 def inversion(network: Network, x: np.ndarray, layer: str, *, steps: int = 200, rate: float = 0.05,
-              variation: float = 0.01, beta: float = 2.0, noise: float = 0.1, jitter: int = 0, seed: int = 0,
+              variation: float = 0.3, beta: float = 2.0, noise: float = 0.1, jitter: int = 0, seed: int = 0,
               batch_size: int = 32) -> Synthesis:
     """Minimise ||Phi(I) - Phi_0||^2 / ||Phi_0||^2 + variation * R_beta(I) / (height * width).
 

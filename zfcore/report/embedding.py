@@ -88,7 +88,8 @@ def write(folder: Path, network: Network, source: Images, layers: list[str], opt
         else:
             points = explain.pca(features, 2)[0]
         count = min(options["neighbours"] + 1, len(source))
-        indices, distances = explain.nearest(features, features, count)
+        metric = options["metric"] or ("euclidean" if layer == "pixels" else "cosine")
+        indices, distances = explain.nearest(features, features, count, metric=metric)
         same = _same_class(source.labels, _others(indices)[:, 0])
         stem = layer.replace("/", "_")
         shown = np.arange(min(len(source), MOST_SHOWN))
@@ -99,7 +100,7 @@ def write(folder: Path, network: Network, source: Images, layers: list[str], opt
         results.save(folder / stem, "embedding", {"layer": layer, **options, "names": source.names},
                      {"points": np.asarray(points, np.float64), "cells": cells, "neighbours": indices,
                       "distances": distances})
-        found[layer] = {"features": int(features.shape[1]), "same_class": same, "points": f"{stem}/points.npy"}
+        found[layer] = {"metric": metric, "features": int(features.shape[1]), "same_class": same, "points": f"{stem}/points.npy"}
         entries.append((layer, stem, found[layer]))
         del features
     text = _environment().get_template("embedding.html").render(

@@ -1,0 +1,66 @@
+// Convolution as functions of arrays.
+#pragma once
+
+#include "../csrc/ops.h"
+#include "array.h"
+
+namespace zf::bindings {
+
+using Quad = std::array<int, 4>;
+
+inline Precision precision(bool tf32) { return tf32 ? Precision::tf32 : Precision::float32; }
+
+// x (N, H, W, C), weight (K, R, S, C / groups), y (N, P, Q, K); padding (top, bottom, left, right).
+inline Convolution convolution_of(const Array& x, const Array& weight, const Array& y, Pair stride, Quad padding,
+                                  Pair dilation, int groups) {
+    require(x.shape.size() == 4 && weight.shape.size() == 4 && y.shape.size() == 4,
+            "convolution: arrays are not of four dimensions");
+    require(groups >= 1 && x.extent(0) == y.extent(0) && weight.extent(0) == y.extent(3) &&
+                weight.extent(3) * groups == x.extent(3),
+            "convolution: arrays do not fit together");
+    return {x.length(0),      x.length(1),      x.length(2), x.length(3), weight.length(0), weight.length(1),
+            weight.length(2), y.length(1),      y.length(2), stride[0],   stride[1],        padding[0],
+            padding[2],       dilation[0],      dilation[1], groups};
+}
+
+inline void convolution_forward(Array y, Array x, Array weight, Array bias, Pair stride, Quad padding, Pair dilation,
+                                int groups, bool relu, bool tf32, Stream stream) {
+    require(!bias.data || bias.size() == weight.extent(0), "convolution: not one bias a filter");
+    const Convolution sizes = convolution_of(x, weight, y, stride, padding, dilation, groups);
+    with_type(x, [&](auto zero) {
+        using T = decltype(zero);
+        zf::convolution_forward(y.out<T>(), x.in<T>(), weight.in<T>(), bias.in<T>(), sizes, relu, precision(tf32),
+                                pointer(stream));
+    });
+}
+
+inline void convolution_input_gradient(Array dx, Array dy, Array weight, Pair stride, Quad padding, Pair dilation,
+                                       int groups, bool tf32, Stream stream) {
+    const Convolution sizes = convolution_of(dx, weight, dy, stride, padding, dilation, groups);
+    with_type(dx, [&](auto zero) {
+        using T = decltype(zero);
+        zf::convolution_input_gradient(dx.out<T>(), dy.in<T>(), weight.in<T>(), sizes, precision(tf32),
+                                       pointer(stream));
+    });
+}
+
+// Elements of the workspace that the next function needs.
+inline std::int64_t weight_gradient_workspace(Array dweight, Array dy, Array x, Pair stride, Quad padding, Pair dilation,
+                                              int groups) {
+    const int parts = weight_gradient_parts(convolution_of(x, dweight, dy, stride, padding, dilation, groups));
+    return parts == 1 ? 0 : parts * dweight.size();
+}
+
+inline void convolution_weight_gradient(Array dweight, Array workspace, Array dy, Array x, Pair stride, Quad padding,
+                                        Pair dilation, int groups, bool tf32, Stream stream) {
+    const Convolution sizes = convolution_of(x, dweight, dy, stride, padding, dilation, groups);
+    require(workspace.size() >= weight_gradient_workspace(dweight, dy, x, stride, padding, dilation, groups),
+            "convolution_weight_gradient: too small a workspace");
+    with_type(x, [&](auto zero) {
+        using T = decltype(zero);
+        zf::convolution_weight_gradient(dweight.out<T>(), workspace.out<T>(), dy.in<T>(), x.in<T>(), sizes,
+                                        precision(tf32), pointer(stream));
+    });
+}
+
+}  // namespace zf::bindings

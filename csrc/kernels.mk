@@ -1,0 +1,79 @@
+# The CUDA kernels' proofs; included by the Makefile. PYTHON_KERNELS=... names an interpreter that has the
+# extras test and kernels already; without it they are installed into the Makefile's environment.
+#
+#   make emulated    the kernels on the CPU as a Python module, and their tests
+#   make sanitize    the tests' calls again under AddressSanitizer, UBSan and ThreadSanitizer
+#   make cuda-check  nvcc for sm_80 and sm_90a: registers, spills (none allowed)
+#   make mutants     the kernels changed in one place at a time: the checks must notice
+
+.PHONY: emulated sanitize cuda-check
+PYTHON_KERNELS ?= $(BIN)/python
+ifeq ($(PYTHON_KERNELS),$(BIN)/python)
+KERNEL_TOOLS := $(VENV)/installed-test $(VENV)/installed-kernels
+endif
+BUILD := build
+
+# One small step each, so that any edit of a header rebuilds what needs it.
+emulated: build-emulated  ## the CUDA kernels on the CPU, and their tests
+	$(PYTHON_KERNELS) -m pytest tests/emulated -q
+	ZFCORE_BACKEND=emulated $(PYTHON_KERNELS) -m pytest -q -k "not found and not noticed" $(ON_EMULATED)
+
+# The package's own tests that also run on the emulated backend: against loops, PyTorch, autograd. Left
+# out: those that break a Numba kernel and expect to notice (here the mutants do that).
+ON_EMULATED := $(foreach name,convolution linear pooling normalization activation loss update crop layers network \
+                 rules,$(wildcard tests/test_$(name).py))
+.PHONY: build-emulated
+build-emulated: $(KERNEL_TOOLS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	cmake -S . -B $(BUILD)/emulated -DZF_EMULATED=ON -DPython_EXECUTABLE="$$(command -v $(PYTHON_KERNELS))" >/dev/null && \
+	cmake --build $(BUILD)/emulated --parallel 2
+
+# ---------------------------------------------------------------------------------------- sanitize
+# The calls that the tests make, recorded once and run again by a program without Python. The runtime
+# itself is never instrumented for ThreadSanitizer (its lists are not the kernels' memory).
+
+KERNELS := $(wildcard csrc/*.cu)
+HEADERS := $(wildcard csrc/*.h csrc/*.cuh csrc/emulation/*.h bindings/*.h)
+HOST_FLAGS := -std=c++20 -O1 -g -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas
+ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+THREAD := -fsanitize=thread -DZF_THREAD_SANITIZER
+
+$(BUILD)/calls.bin: build-emulated $(wildcard tests/emulated/*.py)
+	@ZFCORE_RECORD=$@ $(PYTHON_KERNELS) -m pytest tests/emulated -q --ignore tests/emulated/test_negatives.py
+
+# One rule for each program's objects: instrumented sources, and the runtime.
+define objects
+$(BUILD)/$(1)/%.o: csrc/%.cu $(HEADERS)
+	@mkdir -p $$(@D) && $(CXX) -x c++ $(HOST_FLAGS) $(2) -c $$< -o $$@
+$(BUILD)/$(1)/%.o: tests/emulated/%.cu $(HEADERS)
+	@mkdir -p $$(@D) && $(CXX) -x c++ $(HOST_FLAGS) $(2) -c $$< -o $$@
+$(BUILD)/$(1)/%.o: tests/emulated/%.cpp $(HEADERS)
+	@mkdir -p $$(@D) && $(CXX) $(HOST_FLAGS) $(2) -c $$< -o $$@
+$(BUILD)/$(1)/runtime.o: csrc/emulation/runtime.cpp $(HEADERS)
+	@mkdir -p $$(@D) && $(CXX) $(HOST_FLAGS) $(filter-out -fsanitize=thread,$(2)) -c $$< -o $$@
+$(BUILD)/$(1)/replay: $(addprefix $(BUILD)/$(1)/,$(notdir $(KERNELS:.cu=.o)) runtime.o replay.o)
+	@$(CXX) $(2) $$^ -o $$@
+$(BUILD)/$(1)/negatives $(BUILD)/$(1)/features: %: %.o $(BUILD)/$(1)/runtime.o
+	@$(CXX) $(2) $$^ -o $$@
+endef
+$(eval $(call objects,plain,))
+$(eval $(call objects,address,$(ADDRESS)))
+$(eval $(call objects,thread,$(THREAD)))
+.SECONDARY:
+
+sanitize: $(BUILD)/calls.bin $(foreach kind,plain address thread,$(BUILD)/$(kind)/negatives $(BUILD)/$(kind)/features) \
+          $(BUILD)/address/replay $(BUILD)/thread/replay  ## the kernels under the sanitizers
+	$(PYTHON_KERNELS) -m pytest tests/emulated/test_negatives.py -q
+	$(BUILD)/address/replay $(BUILD)/calls.bin 1
+	$(BUILD)/thread/replay $(BUILD)/calls.bin 1
+
+# -------------------------------------------------------------------------------------- cuda-check
+
+cuda-check: $(KERNEL_TOOLS)  ## nvcc for sm_80 and sm_90a: registers, no spills
+	$(PYTHON_KERNELS) csrc/check_registers.py
+
+# ----------------------------------------------------------------------------------------- mutants
+
+.PHONY: mutants
+mutants: $(BUILD)/calls.bin  ## change the kernels in one place at a time: the checks must notice
+	$(PYTHON_KERNELS) tests/emulated/mutants.py

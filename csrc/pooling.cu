@@ -1,0 +1,435 @@
+// Pooling: maxima with switches, unpooling, averages, whole-map averages and maxima.
+//
+// Everything gathers: a thread owns its output cells and visits, in raster order, what they depend
+// on. So no sum depends on a schedule, and nothing is zeroed first.
+#include "device.cuh"
+
+namespace zf {
+namespace {
+
+// ----------------------------------------------------------------------------------------- kernels
+
+// Rectangle of an image's cells: a window clipped to the map, or the windows that cover a cell.
+struct Range {
+    int begin, end;
+    __device__ bool empty() const { return begin >= end; }
+    __device__ int size() const { return end - begin; }
+};
+
+__device__ __forceinline__ Range clip(int first, int size, int begin, int end) {
+    return {max(first, begin), min(first + size, end)};
+}
+
+// Windows along one axis that cover cell `i`.
+__device__ __forceinline__ Range covering(int i, int window, int stride, int before, int windows) {
+    const int above = i + before - window + stride;
+    return {above <= 0 ? 0 : above / stride, min((i + before) / stride + 1, windows)};
+}
+
+__device__ __forceinline__ Bounds bounds_of(const Bounds* bounds, int image, const Maps& maps) {
+    return bounds ? bounds[image] : Bounds{0, maps.height, 0, maps.width};
+}
+
+// A NaN beats every number, and nothing beats a NaN: so the first one stays.
+template <class T>
+__device__ __forceinline__ bool wins(T value, T best) {
+    return !(value <= best) && !is_nan(best);
+}
+
+// Index of the `width` channels from `channel` on; all arrays may exceed 2^31 elements.
+__device__ __forceinline__ std::int64_t at(int image, int row, int column, int channel, int rows, int columns,
+                                           int channels) {
+    return ((std::int64_t(image) * rows + row) * columns + column) * channels + channel;
+}
+
+// A row of an output array, cut into vectors of `width` channels: 256 threads along the row's vectors
+// (channels fastest, so neighbours read neighbours), y steps through rows, z through images.
+template <int width>
+struct Place {
+    int column, channel;
+    bool valid;
+    __device__ Place(int columns, int channels) {
+        const unsigned vectors = unsigned(channels) / width, item = blockIdx.x * blockDim.x + threadIdx.x;
+        column = int(item / vectors);
+        channel = int(item % vectors) * width;
+        valid = column < columns;
+    }
+};
+
+// Output (rows, columns). Reads each window once: neighbouring windows meet in the caches.
+template <class T, int width>
+__global__ void __launch_bounds__(256, 4)
+max_pool_kernel(T* __restrict__ y, std::uint8_t* __restrict__ switches, const T* __restrict__ x,
+                const Bounds* __restrict__ bounds, Maps maps, Windows window) {
+    const Place<width> place(maps.columns, maps.channels);
+    if (!place.valid) return;
+    for (int n = blockIdx.z; n < maps.batch; n += gridDim.z) {
+        const Bounds inside = bounds_of(bounds, n, maps);
+        const int column = place.column * window.stride_horizontal - window.left;
+        const Range columns = clip(column, window.width, inside.left, inside.right);
+        for (int p = blockIdx.y; p < maps.rows; p += gridDim.y) {
+            const int row = p * window.stride_vertical - window.top;
+            const Range rows = clip(row, window.height, inside.top, inside.bottom);
+            Vector<T, width> best{};
+            Vector<std::uint8_t, width> which{};
+            bool first = true;
+            if (!columns.empty())
+                for (int r = rows.begin; r < rows.end; ++r)
+                    for (int s = columns.begin; s < columns.end; ++s, first = false) {
+                        const auto cell = load<width>(x + at(n, r, s, place.channel, maps.height, maps.width, maps.channels));
+                        const auto code = std::uint8_t((r - row) * window.width + s - column);
+#pragma unroll
+                        for (int i = 0; i < width; ++i)
+                            if (first || wins(cell[i], best[i])) best[i] = cell[i], which[i] = code;
+                    }
+            const std::int64_t out = at(n, p, place.column, place.channel, maps.rows, maps.columns, maps.channels);
+            store(y + out, best);
+            store(switches + out, which);
+        }
+    }
+}
+
+// Output: one flag. A thread reads `width` switches of one window.
+template <int width>
+__global__ void __launch_bounds__(256, 4)
+check_switches_kernel(std::int32_t* __restrict__ bad, const std::uint8_t* __restrict__ switches,
+                      const Bounds* __restrict__ bounds, Maps maps, Windows window) {
+    const Place<width> place(maps.columns, maps.channels);
+    if (!place.valid) return;
+    bool fault = false;
+    for (int n = blockIdx.z; n < maps.batch; n += gridDim.z) {
+        const Bounds inside = bounds_of(bounds, n, maps);
+        const int column = place.column * window.stride_horizontal - window.left;
+        const Range columns = clip(column, window.width, inside.left, inside.right);
+        for (int p = blockIdx.y; p < maps.rows; p += gridDim.y) {
+            const int row = p * window.stride_vertical - window.top;
+            const Range rows = clip(row, window.height, inside.top, inside.bottom);
+            if (rows.empty() || columns.empty()) continue;  // touches no cell, whatever its switch
+            const auto which =
+                load<width>(switches + at(n, p, place.column, place.channel, maps.rows, maps.columns, maps.channels));
+#pragma unroll
+            for (int i = 0; i < width; ++i) {
+                const int r = row + which[i] / window.width, s = column + which[i] % window.width;
+                fault |= r < rows.begin || r >= rows.end || s < columns.begin || s >= columns.end;
+            }
+        }
+    }
+    if (fault) atomicOr(bad, 1);
+}
+
+// Output: the larger map (height, width). A cell asks the windows that cover it whether they chose it.
+template <class T, int width, bool last_wins>
+__global__ void __launch_bounds__(256, 4)
+max_unpool_kernel(T* __restrict__ x, const T* __restrict__ y, const std::uint8_t* __restrict__ switches,
+                  const Bounds* __restrict__ bounds, Maps maps, Windows window) {
+    const Place<width> place(maps.width, maps.channels);
+    if (!place.valid) return;
+    const Range across =
+        covering(place.column, window.width, window.stride_horizontal, window.left, maps.columns);
+    for (int n = blockIdx.z; n < maps.batch; n += gridDim.z) {
+        const Bounds inside = bounds_of(bounds, n, maps);
+        const bool inside_columns = place.column >= inside.left && place.column < inside.right;
+        for (int r = blockIdx.y; r < maps.height; r += gridDim.y) {
+            const Range down = covering(r, window.height, window.stride_vertical, window.top, maps.rows);
+            Vector<T, width> total{};
+            if (inside_columns && r >= inside.top && r < inside.bottom)
+                for (int p = down.begin; p < down.end; ++p)
+                    for (int q = across.begin; q < across.end; ++q) {
+                        const std::int64_t from =
+                            at(n, p, q, place.channel, maps.rows, maps.columns, maps.channels);
+                        const auto value = load<width>(y + from);
+                        const auto which = load<width>(switches + from);
+                        const int code = (r + window.top - p * window.stride_vertical) * window.width + place.column +
+                                         window.left - q * window.stride_horizontal;
+#pragma unroll
+                        for (int i = 0; i < width; ++i)
+                            if (which[i] == code) total[i] = last_wins ? value[i] : total[i] + value[i];
+                    }
+            store(x + at(n, r, place.column, place.channel, maps.height, maps.width, maps.channels), total);
+        }
+    }
+}
+
+// Output (rows, columns).
+template <class T, int width>
+__global__ void __launch_bounds__(256, 4)
+average_pool_kernel(T* __restrict__ y, const T* __restrict__ x, const Bounds* __restrict__ bounds,
+                    const Bounds* __restrict__ counted, Maps maps, Windows window) {
+    const Place<width> place(maps.columns, maps.channels);
+    if (!place.valid) return;
+    for (int n = blockIdx.z; n < maps.batch; n += gridDim.z) {
+        const Bounds inside = bounds_of(bounds, n, maps), counts = bounds_of(counted, n, maps);
+        const int column = place.column * window.stride_horizontal - window.left;
+        const Range columns = clip(column, window.width, inside.left, inside.right);
+        const int wide = clip(column, window.width, counts.left, counts.right).size();
+        for (int p = blockIdx.y; p < maps.rows; p += gridDim.y) {
+            const int row = p * window.stride_vertical - window.top;
+            const Range rows = clip(row, window.height, inside.top, inside.bottom);
+            Vector<T, width> total{};
+            if (!rows.empty() && !columns.empty()) {
+                for (int r = rows.begin; r < rows.end; ++r)
+                    for (int s = columns.begin; s < columns.end; ++s) {
+                        const auto cell = load<width>(x + at(n, r, s, place.channel, maps.height, maps.width, maps.channels));
+#pragma unroll
+                        for (int i = 0; i < width; ++i) total[i] += cell[i];
+                    }
+                const T count = T(clip(row, window.height, counts.top, counts.bottom).size() * wide);
+#pragma unroll
+                for (int i = 0; i < width; ++i) total[i] /= count;
+            }
+            store(y + at(n, p, place.column, place.channel, maps.rows, maps.columns, maps.channels), total);
+        }
+    }
+}
+
+// Output: the larger map (height, width); a cell sums dy / count of the windows that cover it.
+template <class T, int width>
+__global__ void __launch_bounds__(256, 4)
+average_pool_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy, const Bounds* __restrict__ bounds,
+                             const Bounds* __restrict__ counted, Maps maps, Windows window) {
+    const Place<width> place(maps.width, maps.channels);
+    if (!place.valid) return;
+    const Range across =
+        covering(place.column, window.width, window.stride_horizontal, window.left, maps.columns);
+    for (int n = blockIdx.z; n < maps.batch; n += gridDim.z) {
+        const Bounds inside = bounds_of(bounds, n, maps), counts = bounds_of(counted, n, maps);
+        const bool inside_columns = place.column >= inside.left && place.column < inside.right;
+        for (int r = blockIdx.y; r < maps.height; r += gridDim.y) {
+            const Range down = covering(r, window.height, window.stride_vertical, window.top, maps.rows);
+            Vector<T, width> total{};
+            if (inside_columns && r >= inside.top && r < inside.bottom)
+                for (int p = down.begin; p < down.end; ++p) {
+                    const int tall =
+                        clip(p * window.stride_vertical - window.top, window.height, counts.top, counts.bottom).size();
+                    for (int q = across.begin; q < across.end; ++q) {
+                        const int wide = clip(q * window.stride_horizontal - window.left, window.width, counts.left,
+                                              counts.right).size();
+                        const T count = T(tall * wide);
+                        const auto signal =
+                            load<width>(dy + at(n, p, q, place.channel, maps.rows, maps.columns, maps.channels));
+#pragma unroll
+                        for (int i = 0; i < width; ++i) total[i] += signal[i] / count;
+                    }
+                }
+            store(dx + at(n, r, place.column, place.channel, maps.height, maps.width, maps.channels), total);
+        }
+    }
+}
+
+// Output (batch, channels), a thread each, which adds its cells in raster order: the order is worth
+// more than the parallelism, for the maps are small where nets average them.
+template <class T>
+__global__ void __launch_bounds__(64)
+global_average_pool_kernel(T* __restrict__ y, const T* __restrict__ x, std::int64_t outputs, std::int64_t cells,
+                           int channels) {
+    const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (item >= outputs) return;
+    const T* cell = x + item / channels * cells * channels + item % channels;
+    T total = 0;
+    for (std::int64_t i = 0; i < cells; ++i, cell += channels) total += *cell;
+    y[item] = total / T(cells);
+}
+
+// Output (batch, cells, channels), a thread each.
+template <class T>
+__global__ void __launch_bounds__(256, 4)
+global_average_pool_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy, std::int64_t elements,
+                                    std::int64_t cells, int channels) {
+    const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (item < elements) dx[item] = dy[item / (cells * channels) * channels + item % channels] / T(cells);
+}
+
+constexpr int segments = 8;
+
+// A block: 32 maps of one image (x) times 8 consecutive parts of their cells (y), each searched in
+// order by one thread; then the first part's threads take the winners in the order of the parts.
+template <class T>
+__global__ void __launch_bounds__(32 * segments)
+map_maximum_kernel(T* __restrict__ values, std::int32_t* __restrict__ positions, const T* __restrict__ x, int cells,
+                   int channels, int channel_blocks) {
+    SHARED_ARRAY(T, part_values, [segments][32]);
+    SHARED_ARRAY(std::int32_t, part_positions, [segments][32]);
+    const int lane = threadIdx.x, segment = threadIdx.y;
+    const std::int64_t image = blockIdx.x / channel_blocks;
+    const int channel = int(blockIdx.x % channel_blocks) * 32 + lane;
+    const int part = divide_up(cells, segments), end = min((segment + 1) * part, cells);
+    std::int32_t position = -1;
+    T best = 0;
+    if (channel < channels) {
+        const T* cell = x + (image * cells + std::int64_t(segment) * part) * channels + channel;
+        for (int i = segment * part; i < end; ++i, cell += channels)
+            if (position < 0 || wins(*cell, best)) best = *cell, position = i;
+    }
+    part_values[segment][lane] = best;
+    part_positions[segment][lane] = position;
+    __syncthreads();
+    if (segment > 0 || channel >= channels) return;
+    for (int s = 1; s < segments; ++s)
+        if (part_positions[s][lane] >= 0 && wins(part_values[s][lane], best))
+            best = part_values[s][lane], position = part_positions[s][lane];
+    values[image * channels + channel] = best;
+    positions[image * channels + channel] = position;
+}
+
+// Output (batch, cells, channels), a thread each; positions outside the map reach no cell.
+template <class T>
+__global__ void __launch_bounds__(256, 4)
+global_max_pool_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy,
+                                const std::int32_t* __restrict__ positions, std::int64_t elements, std::int64_t cells,
+                                int channels) {
+    const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (item >= elements) return;
+    const std::int64_t map = item / (cells * channels) * channels + item % channels;
+    dx[item] = positions[map] == item / channels % cells ? dy[map] : T(0);
+}
+
+// --------------------------------------------------------------------------------------- launchers
+
+void check(const Maps& maps, const Windows& window) {
+    ZF_CHECK(maps.batch >= 0 && maps.height >= 0 && maps.width >= 0 && maps.channels >= 0 && maps.rows >= 0 &&
+                 maps.columns >= 0,
+             "pooling: sizes must not be negative");
+    ZF_CHECK(window.height >= 1 && window.width >= 1 && window.stride_vertical >= 1 && window.stride_horizontal >= 1,
+             "pooling: windows and strides must be at least 1");
+    ZF_CHECK(window.top >= 0 && window.left >= 0, "pooling: padding must not be negative");
+    // The kernels count cells of one axis, and of one row's vectors, in 32 bits.
+    const auto far = [](std::int64_t count, std::int64_t stride, std::int64_t size) {
+        return count * stride + size >= 0x7fffffff;
+    };
+    ZF_CHECK(!far(maps.rows, window.stride_vertical, window.height) &&
+                 !far(maps.columns, window.stride_horizontal, window.width) &&
+                 std::int64_t(maps.channels) * max(maps.columns, maps.width) < 0x7fffffff,
+             "pooling: rows of a map must be shorter than 2^31 elements");
+}
+
+void check_area(const Windows& window) {
+    ZF_CHECK(window.height * std::int64_t(window.width) <= 256, "pooling: a switch holds windows of at most 256 cells");
+}
+
+// One launch of the row-wise geometry above, for an output of `rows` x `columns`.
+template <int width>
+Launch over_rows(const Maps& maps, int rows, int columns, void* stream) {
+    return {{blocks_x(std::int64_t(columns) * (maps.channels / width), 256), blocks_yz(rows), blocks_yz(maps.batch)},
+            256, stream};
+}
+
+template <class T>
+bool vectorises(int channels, const T* a, const T* b, const std::uint8_t* switches = nullptr) {
+    return channels % full_width<T> == 0 && aligned(a, 16) && aligned(b, 16) && aligned(switches, full_width<T>);
+}
+
+}  // namespace
+
+template <class T>
+void max_pool(T* y, std::uint8_t* switches, const T* x, const Bounds* bounds, const Maps& maps, const Windows& window,
+              void* stream) {
+    check(maps, window);
+    check_area(window);
+    if (vectorises(maps.channels, y, x, switches))
+        launch(over_rows<full_width<T>>(maps, maps.rows, maps.columns, stream), max_pool_kernel<T, full_width<T>>, y,
+               switches, x, bounds, maps, window);
+    else
+        launch(over_rows<1>(maps, maps.rows, maps.columns, stream), max_pool_kernel<T, 1>, y, switches, x, bounds, maps,
+               window);
+}
+
+void check_switches(std::int32_t* bad, const std::uint8_t* switches, const Bounds* bounds, const Maps& maps,
+                    const Windows& window, void* stream) {
+    check(maps, window);
+    check_area(window);
+    if (maps.channels % 16 == 0 && aligned(switches, 16))
+        launch(over_rows<16>(maps, maps.rows, maps.columns, stream), check_switches_kernel<16>, bad, switches, bounds,
+               maps, window);
+    else
+        launch(over_rows<1>(maps, maps.rows, maps.columns, stream), check_switches_kernel<1>, bad, switches, bounds,
+               maps, window);
+}
+
+template <class T>
+void max_unpool(T* x, const T* y, const std::uint8_t* switches, const Bounds* bounds, const Maps& maps,
+                const Windows& window, bool last_wins, void* stream) {
+    check(maps, window);
+    check_area(window);
+    const bool vectors = vectorises(maps.channels, x, y, switches);
+    constexpr int full = full_width<T>;
+    const auto kernel = vectors ? last_wins ? max_unpool_kernel<T, full, true> : max_unpool_kernel<T, full, false>
+                                : last_wins ? max_unpool_kernel<T, 1, true> : max_unpool_kernel<T, 1, false>;
+    launch(vectors ? over_rows<full>(maps, maps.height, maps.width, stream)
+                   : over_rows<1>(maps, maps.height, maps.width, stream),
+           kernel, x, y, switches, bounds, maps, window);
+}
+
+template <class T>
+void average_pool(T* y, const T* x, const Bounds* bounds, const Bounds* counted, const Maps& maps,
+                  const Windows& window, void* stream) {
+    check(maps, window);
+    if (!counted) counted = bounds;
+    if (vectorises(maps.channels, y, x))
+        launch(over_rows<full_width<T>>(maps, maps.rows, maps.columns, stream), average_pool_kernel<T, full_width<T>>, y,
+               x, bounds, counted, maps, window);
+    else
+        launch(over_rows<1>(maps, maps.rows, maps.columns, stream), average_pool_kernel<T, 1>, y, x, bounds, counted,
+               maps, window);
+}
+
+template <class T>
+void average_pool_gradient(T* dx, const T* dy, const Bounds* bounds, const Bounds* counted, const Maps& maps,
+                           const Windows& window, void* stream) {
+    check(maps, window);
+    if (!counted) counted = bounds;
+    if (vectorises(maps.channels, dx, dy))
+        launch(over_rows<full_width<T>>(maps, maps.height, maps.width, stream),
+               average_pool_gradient_kernel<T, full_width<T>>, dx, dy, bounds, counted, maps, window);
+    else
+        launch(over_rows<1>(maps, maps.height, maps.width, stream), average_pool_gradient_kernel<T, 1>, dx, dy, bounds,
+               counted, maps, window);
+}
+
+template <class T>
+void global_average_pool(T* y, const T* x, int batch, std::int64_t cells, int channels, void* stream) {
+    const std::int64_t outputs = std::int64_t(batch) * channels;
+    ZF_CHECK(batch >= 0 && cells >= 1 && channels >= 0, "global_average_pool: maps must have a cell");
+    launch({blocks_x(outputs, 64), 64, stream}, global_average_pool_kernel<T>, y, x, outputs, cells, channels);
+}
+
+template <class T>
+void global_average_pool_gradient(T* dx, const T* dy, int batch, std::int64_t cells, int channels, void* stream) {
+    const std::int64_t elements = std::int64_t(batch) * cells * channels;
+    ZF_CHECK(batch >= 0 && cells >= 0 && channels >= 0, "global_average_pool_gradient: sizes must not be negative");
+    launch({blocks_x(elements, 256), 256, stream}, global_average_pool_gradient_kernel<T>, dx, dy, elements, cells,
+           channels);
+}
+
+template <class T>
+void map_maximum(T* values, std::int32_t* positions, const T* x, int batch, std::int64_t cells, int channels,
+                 void* stream) {
+    ZF_CHECK(batch >= 0 && cells >= 1 && channels >= 0, "map_maximum: maps must have a cell");
+    ZF_CHECK(cells < 0x7fffffff - segments, "map_maximum: a position holds maps of fewer than 2^31 cells");
+    const int channel_blocks = divide_up(channels, 32);
+    launch({blocks_x(std::int64_t(batch) * channel_blocks, 1), {32, segments}, stream}, map_maximum_kernel<T>, values,
+           positions, x, int(cells), channels, channel_blocks);
+}
+
+template <class T>
+void global_max_pool_gradient(T* dx, const T* dy, const std::int32_t* positions, int batch, std::int64_t cells,
+                              int channels, void* stream) {
+    const std::int64_t elements = std::int64_t(batch) * cells * channels;
+    ZF_CHECK(batch >= 0 && cells >= 0 && channels >= 0, "global_max_pool_gradient: sizes must not be negative");
+    launch({blocks_x(elements, 256), 256, stream}, global_max_pool_gradient_kernel<T>, dx, dy, positions, elements,
+           cells, channels);
+}
+
+#define INSTANTIATE(T) \
+    template void max_pool(T*, std::uint8_t*, const T*, const Bounds*, const Maps&, const Windows&, void*); \
+    template void max_unpool(T*, const T*, const std::uint8_t*, const Bounds*, const Maps&, const Windows&, bool, void*); \
+    template void average_pool(T*, const T*, const Bounds*, const Bounds*, const Maps&, const Windows&, void*); \
+    template void average_pool_gradient(T*, const T*, const Bounds*, const Bounds*, const Maps&, const Windows&, void*); \
+    template void global_average_pool(T*, const T*, int, std::int64_t, int, void*); \
+    template void global_average_pool_gradient(T*, const T*, int, std::int64_t, int, void*); \
+    template void map_maximum(T*, std::int32_t*, const T*, int, std::int64_t, int, void*); \
+    template void global_max_pool_gradient(T*, const T*, const std::int32_t*, int, std::int64_t, int, void*);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
+
+}  // namespace zf

@@ -1,0 +1,146 @@
+"""Change the kernels in one place at a time: the recorded calls or a sanitizer must notice.
+
+    make mutants        (python tests/emulated/mutants.py [--only TEXT])
+
+Each mutant is compiled into the replay program: plain first, then for ThreadSanitizer, then for
+AddressSanitizer, until one of them fails. Prints a table and the share caught; fails under 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build"
+BASE = ["g++", "-std=c++20", "-g", "-ffp-contract=off", "-w"]
+KINDS = {"plain": ["-O1"], "thread": ["-O1", "-fsanitize=thread", "-DZF_THREAD_SANITIZER"],
+         "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]}
+
+SYNC = "__syncthreads();"
+# file, text, replacement, which occurrence of the text (from 0)
+MUTANTS = [
+    ("pooling", SYNC, "", 0),
+    ("pooling", "!(value <= best)", "!(value < best)", 0),
+    ("pooling", " && !is_nan(best)", "", 0),
+    ("pooling", "max(first, begin)", "first", 0),
+    ("pooling", "min(first + size, end)", "first + size", 0),
+    ("pooling", "(i + before) / stride + 1", "(i + before) / stride", 0),
+    ("pooling", "above <= 0 ? 0 : above / stride", "above / stride", 0),
+    ("pooling", "p * window.stride_vertical - window.top", "p * window.stride_vertical - window.left", 0),
+    ("pooling", "(r - row) * window.width", "(r - row) * window.height", 0),
+    ("pooling", "window.left - q * window.stride_horizontal", "-q * window.stride_horizontal", 0),
+    ("pooling", "last_wins ? value[i] : total[i] + value[i]", "value[i]", 0),
+    ("pooling", "counts.left, counts.right).size()", "inside.left, inside.right).size()", 0),
+    ("pooling", "item / channels % cells", "item / channels", 0),
+    ("pooling", "for (int s = 1; s < segments", "for (int s = 2; s < segments", 0),
+    ("pooling", "|| r >= rows.end ", "", 0),
+    ("pooling", "i < end; ++i, cell", "i <= end; ++i, cell", 0),
+    ("convolution", SYNC, "", 0),
+    ("convolution", SYNC, "", 1),
+    ("convolution", "r < g.in_rows", "r <= g.in_rows", 0),
+    ("convolution", "put(half ^ 1);", "put(half);", 0),
+    ("convolution", "int((axis.first + before -", "int((axis.first -", 0),
+    ("convolution", "relu && value <= 0", "relu", 0),
+    ("convolution", "int part = 0; part < parts", "int part = 1; part < parts", 0),
+    ("convolution", "g.in_channels + group * g.depth;", "g.in_channels;", 0),
+    ("convolution", "window_width * shape.dilation_vertical", "window_width * shape.dilation_horizontal", 0),
+    ("convolution", "filter < g.width) value", "filter <= g.width) value", 0),
+    ("convolution_tensor", SYNC, "", 0),
+    ("convolution_tensor", "copies_wait<stages - 2>", "copies_wait<stages - 1>", 0),
+    ("convolution_tensor", "8 * (v & 1), term = k + c + 4 * (v >> 1)", "8 * (v >> 1), term = k + c + 4 * (v & 1)", 0),
+    ("convolution_tensor", "term = k + c + 4 * v;", "term = k + 2 * c + v;", 0),
+    ("convolution_tensor", "2 * (lane % 4) + v;", "lane % 4 + 4 * v;", 0),
+    ("convolution_tensor", "lane / 4 + 8 * half", "lane / 4 * 2 + half", 1),
+    ("convolution_tensor", "next % stages * size", "i % stages * size", 0),
+    ("normalization", SYNC, "", 0),
+    ("normalization", SYNC, "", 1),
+    ("normalization", "before = size / 2,", "before = (size - 1) / 2,", 0),
+    ("normalization", "first = channel - size / 2", "first = channel - (size - 1) / 2", 0),
+    ("normalization", "1 - size + size / 2", "-(size / 2)", 0),
+    ("normalization", "if (!mean_is_constant) value", "value", 0),
+    ("normalization", "max(row, inside.top); r < last_row", "row; r < last_row", 0),
+    ("normalization", "subtractive ? h[at] : direct[at] + h[at]", "direct[at] + h[at]", 0),
+    ("reduce", SYNC, "", 0),
+    ("reduce", "strand > 1 ||", "strand > 0 ||", 0),
+    ("reduce", "min(begin + part, rows)", "begin + part", 0),
+    ("loss", SYNC, "", 0),
+    ("loss", SYNC, "", 1),
+    ("loss", "int i = 0; i < row_warps", "int i = 1; i < row_warps", 0),
+    ("update", SYNC, "", 0),
+    ("update", "!(size > radius)", "size > radius", 0),
+    ("update", "- rate * step :", "+ rate * step :", 0),
+    ("activation", "round < 10", "round < 9", 0),
+    ("activation", "y > 0 && !(dy <= 0)", "y > 0 && dy > 0", 0),
+    ("activation", "target_column + column,", "source_column + column,", 0),
+    ("activation", "|| r >= inside.bottom", "", 0),
+]
+
+
+def run(command: list[str | Path], limit: int = 300) -> bool:
+    """Whether the command succeeds in time."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=limit).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def objects(kind: str) -> dict[str, Path]:
+    """The unchanged objects of one kind of program, made once."""
+    folder = BUILD / "mutants" / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {}
+    sources = [*sorted((ROOT / "csrc").glob("*.cu")), ROOT / "csrc/emulation/runtime.cpp",
+               ROOT / "tests/emulated/replay.cpp"]
+    for source in sources:
+        made[source.stem] = folder / f"{source.stem}.o"
+        flags = [flag for flag in KINDS[kind] if source.stem != "runtime" or flag != "-fsanitize=thread"]
+        subprocess.run([*BASE, *flags, "-x", "c++", "-c", source, "-o", made[source.stem]], check=True)
+    return made
+
+
+def verdict(mutant: tuple[str, str, str, int], kinds: dict[str, dict[str, Path]], calls: Path) -> str:
+    """Which program noticed, or "SURVIVED"."""
+    name, text, replacement, which = mutant
+    folder = BUILD / "mutants/csrc"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "csrc", folder)
+    file = folder / f"{name}.cu"
+    pieces = file.read_text().split(text)
+    if len(pieces) < which + 2:
+        sys.exit(f"{name}.cu no longer holds {text!r}: bring the list up to date")
+    file.write_text(text.join(pieces[:which + 1]) + replacement + text.join(pieces[which + 1:]))
+    for kind, made in kinds.items():
+        changed, program = BUILD / "mutants/changed.o", BUILD / "mutants/replay"
+        subprocess.run([*BASE, *KINDS[kind], "-x", "c++", "-c", file, "-o", changed], check=True)
+        others = [path for stem, path in made.items() if stem != name]
+        subprocess.run([*BASE, *KINDS[kind], changed, *others, "-o", program], check=True)
+        if not run([program, calls, "1"]):
+            return kind
+    return "SURVIVED"
+
+
+def main() -> int:
+    """Run all mutants."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="mutants whose file name holds this")
+    options = parser.parse_args()
+    calls = BUILD / "calls.bin"
+    begin = time.monotonic()
+    kinds = {kind: objects(kind) for kind in KINDS}
+    chosen = [mutant for mutant in MUTANTS if options.only in mutant[0]]
+    caught = 0
+    for mutant in chosen:
+        result = verdict(mutant, kinds, calls)
+        caught += result != "SURVIVED"
+        print(f"{result:9} {mutant[0]:19} {mutant[1]!r} -> {mutant[2]!r} (occurrence {mutant[3]})", flush=True)
+    print(f"{caught} of {len(chosen)} mutants caught ({caught / len(chosen):.1%}), {time.monotonic() - begin:.0f} s")
+    return int(caught < 0.95 * len(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

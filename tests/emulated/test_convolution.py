@@ -1,0 +1,56 @@
+"""Convolution and linear layers on the emulated CUDA kernels: exact on integers, as Numba's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zfcore import ops
+
+# x, filters, window, stride, padding, dilation, groups
+CASES = [
+    ((2, 6, 7, 3), 5, (3, 3), 1, 1, 1, 1),
+    ((1, 9, 8, 4), 6, (5, 3), (2, 3), (2, 1, 0, 2), 1, 2),
+    ((1, 1, 1, 1), 1, (1, 1), 1, 0, 1, 1),
+    ((2, 11, 10, 3), 70, (7, 7), 2, 1, 1, 1),
+    ((1, 10, 9, 6), 6, (3, 2), 2, (1, 2), (2, 3), 3),
+    ((1, 12, 12, 2), 3, (2, 2), 4, 0, 3, 1),
+    ((3, 5, 5, 40), 33, (1, 1), 1, 0, 1, 1),
+    ((0, 5, 5, 4), 4, (3, 3), 1, 1, 1, 1),
+    ((1, 4, 4, 8), 8, (3, 3), 1, 1, 1, 8),
+    ((1, 9, 9, 5), 4, (1, 1), 3, 0, 1, 1),
+    ((2, 3, 40, 17), 66, (3, 5), 1, (1, 2), 1, 1),
+]
+DTYPES = (np.float32, np.float64)
+
+
+def integers(shape, dtype, seed):
+    return np.random.default_rng(seed).integers(-9, 10, shape).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "filters", "window", "stride", "padding", "dilation", "groups"), CASES)
+def test_convolution(agree, shape, filters, window, stride, padding, dilation, groups, dtype):
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    x = integers(shape, dtype, 0)
+    weight, bias = integers((filters, *window, shape[3] // groups), dtype, 1), integers(filters, dtype, 2)
+    y = agree(ops.convolution, x, weight, bias, **options)
+    agree(ops.convolution, x, weight, **options, activation="relu")
+    dy = integers(y.shape, dtype, 3)
+    agree(ops.convolution_input_gradient, dy, weight, shape, **options)
+    agree(ops.convolution_weight_gradient, dy, x, weight.shape, **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("batch", "inputs", "outputs"), [(3, 5, 7), (1, 1, 1), (70, 130, 65), (0, 4, 5), (2, 300, 3)])
+def test_linear(agree, batch, inputs, outputs, dtype):
+    x, weight, bias = (integers(shape, dtype, 0) for shape in ((batch, inputs), (outputs, inputs), outputs))
+    y = agree(ops.linear, x, weight, bias, activation="relu")
+    agree(ops.linear_input_gradient, y % 7, weight)
+    agree(ops.linear_weight_gradient, y % 7, x)
+
+
+def test_many_parts(agree):
+    """A weight gradient over enough cells to be cut into parts."""
+    x, dy = integers((2, 30, 31, 2), np.float32, 0), integers((2, 30, 31, 3), np.float32, 1)
+    agree(ops.convolution_weight_gradient, dy, x, (3, 3, 3, 2), padding=1)

@@ -1,0 +1,30 @@
+"""Every backend offers the same launchers, and whole networks run on the emulated one."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+
+from zfcore import backends
+
+
+def test_the_same_names_and_parameters():
+    numba, emulated = backends.get("numba"), backends.get("emulated")
+    for name, function in vars(numba).items():
+        helper = getattr(function, "__module__", "") == "zfcore.backends.memory" and name != "empty"
+        if inspect.isfunction(function) and not helper and not name.startswith("_"):
+            given = list(inspect.signature(getattr(emulated, name)).parameters)
+            assert given == list(inspect.signature(function).parameters), name
+
+
+def test_a_read_only_output_is_refused():
+    emulated = backends.get("emulated")
+    y = np.zeros((2, 3), np.float32)
+    y.flags.writeable = False
+    try:
+        emulated.relu(y, np.ones((2, 3), np.float32))
+    except ValueError as error:
+        assert "read-only" in str(error)
+    else:
+        raise AssertionError("a read-only output was written")
