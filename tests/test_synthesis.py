@@ -131,6 +131,20 @@ def test_a_start_without_a_gradient_gets_noise() -> None:
     assert not found.dead.any() and (found.images != 0).any(axis=(1, 2, 3)).all()
 
 
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_shy_unit_is_woken_through_what_is_before_its_relu(separate: bool) -> None:
+    net = Network("shy", (9, 9, 1))
+    net.add("conv1", layers.Convolution(2, 5, padding=2, activation=None if separate else "relu"))
+    if separate:
+        net.add("relu1", layers.ReLU())
+    net.initialize(0, "he")
+    weight = net.nodes["conv1"].layer.parameters
+    weight["weight"][:] = 0.2
+    weight["bias"][:] = -12.0  # no noise of these lengths adds up to it
+    found = explain.ascent(net, f"{net.output}:1@4,4", steps=3)
+    assert not found.dead.any() and found.scores[-1, 0] > 0
+
+
 @pytest.mark.parametrize(("options", "word"), [
     ({"steps": -1}, "steps"), ({"rate": -0.1}, "rate"), ({"rate": np.inf}, "rate"), ({"step": "newton"}, "step"),
     ({"small_pixels": 100}, "small_pixels"), ({"blur": -1}, "blur"), ({"colour": 3}, "settings"),

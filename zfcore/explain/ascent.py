@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import checks
 from ..network import Network
-from ..units import Unit
+from ..units import PRE, Unit
 from . import penalties
 from .result import Synthesis
 from .steps import STEPS, Climber, amplitude
@@ -169,8 +169,8 @@ def ascent(network: Network, target: Any, settings: Settings | str = "default", 
 
     Returns
     -------
-    Synthesis. Rows without a gradient at the start, nor from four kinds of noise, are `dead`: they keep their
-    start and cost nothing further.
+    Synthesis. Rows without a gradient at the start, nor from noise, nor after climbing what is before their ReLU,
+    are `dead`: they keep their start and cost nothing further.
 
     Raises
     ------
@@ -199,21 +199,44 @@ def ascent(network: Network, target: Any, settings: Settings | str = "default", 
 
 def _wake(network: Network, targets: Targets, x: np.ndarray, rows: np.ndarray, seed: int
           ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and gradients at the start; rows without a gradient get other starts, of more and more noise.
+    """Scores and gradients at the start; rows without a gradient get other starts.
 
-    A row whose gradient is zero in the end is dead, and keeps its start.
+    First noise, more and more of it; then what 30 steps from noise make that climb the score before the ReLU. A
+    row whose gradient is zero in the end is dead, and keeps its start.
     """
     scores, slopes = pull(network, x[rows], targets[rows])
-    for size in (0.1, 0.5, 1.0, 2.0):
+    before = _before_rectification(network, targets)
+    for size in (0.1, 0.5, 1.0, 2.0, None):
         asleep = np.flatnonzero(~slopes.any(axis=(1, 2, 3)))
-        if not len(asleep):
+        if not len(asleep) or (size is None and before is None):
             break
-        trial = np.stack([_noise(network, size, seed + 1, row) for row in rows[asleep]]).astype(x.dtype)
+        noise = np.stack([_noise(network, size or 0.5, seed + 1, row) for row in rows[asleep]]).astype(x.dtype)
+        trial = noise if size or before is None else _climbed_below(network, before[rows[asleep]], noise)
         found, slope = pull(network, trial, targets[rows[asleep]])
         awake = slope.any(axis=(1, 2, 3))
         woken = asleep[awake]
         x[rows[woken]], scores[woken], slopes[woken] = trial[awake], found[awake], slope[awake]
     return scores, slopes
+
+
+def _before_rectification(network: Network, targets: Targets) -> Targets | None:
+    """The same scores before their layer's ReLU, if it has one."""
+    node = network.nodes.get(targets.tensor)
+    if node is None or (targets.maps == -1).any():
+        return None
+    if node.layer.activation == "relu":
+        return dataclasses.replace(targets, tensor=targets.tensor + PRE)
+    return dataclasses.replace(targets, tensor=node.inputs[0]) if type(node.layer).__name__ == "ReLU" else None
+
+
+def _climbed_below(network: Network, targets: Targets, x: np.ndarray, steps: int = 30) -> np.ndarray:
+    """Images after plain steps of a tenth of an amplitude."""
+    rate = x.dtype.type(0.1 * amplitude(network))
+    for _ in range(steps):
+        slope = pull(network, x, targets)[1]
+        size = np.sqrt(np.square(slope).mean(axis=(1, 2, 3), keepdims=True))
+        x = x + rate * slope / np.where(size > 0, size, 1)
+    return x
 
 
 def _climb(network: Network, x: np.ndarray, targets: Targets, settings: Settings, seed: int,

@@ -100,7 +100,8 @@ def write(folder: Path, network: Network, source: Images, layers: list[str], opt
         results.save(folder / stem, "embedding", {"layer": layer, **options, "names": source.names},
                      {"points": np.asarray(points, np.float64), "cells": cells, "neighbours": indices,
                       "distances": distances})
-        found[layer] = {"metric": metric, "features": int(features.shape[1]), "same_class": same, "points": f"{stem}/points.npy"}
+        found[layer] = {"metric": metric, "features": int(features.shape[1]), "same_class": same,
+                        "points": f"{stem}/points.npy"}
         entries.append((layer, stem, found[layer]))
         del features
     text = _environment().get_template("embedding.html").render(
