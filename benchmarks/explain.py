@@ -61,7 +61,7 @@ def ascent(seconds: float) -> Iterator[Row]:
     small = net.at_size(64, 64, to="conv3_3")
     x = np.random.default_rng(0).standard_normal((64, 64, 64, 3), dtype=np.float32)
     images = layouts(x)
-    steps = 5
+    steps = 2
     model, _ = vgg16_peer(small)
     for what, suffix in (("units", "@8,8"), ("means of maps", "")):
         targets = [f"conv3_3:{unit}{suffix}" for unit in range(64)]
@@ -95,7 +95,7 @@ def ascent(seconds: float) -> Iterator[Row]:
                          rounds=3, note=f"largest difference {error:.1e}")
 
 
-def maps(seconds: float, count: int = 16) -> Iterator[Row]:
+def maps(seconds: float, count: int = 8) -> Iterator[Row]:
     """Grad-CAM and saliency of a batch with VGG-16."""
     from captum.attr import LayerGradCam, Saliency
 

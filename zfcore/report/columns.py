@@ -72,8 +72,9 @@ class Column:
 
 def caption(name: str, classes: Sequence[str] | None) -> str:
     """ "class 281" with the class's name behind it."""
-    if classes and name.startswith("class "):
-        return f"{name}: {classes[int(name.removeprefix('class '))]}"
+    index = name.removeprefix("class ")
+    if classes and index != name and classes[int(index)] != index:
+        return f"{name}: {classes[int(index)]}"
     return name
 
 

@@ -63,15 +63,26 @@ def invariance_rows(job: Job) -> tuple[list[list[tuple[np.ndarray, str]]], expla
         raise ValueError(f"invariances: target is {climbed.targets[0]}, which nothing excites; allowed: a live unit")
     found = explain.invariances(job.network, climbed.images, job.targets[0], seed=job.options["seed"])
     radius, rows = float(np.linalg.norm(found.stimulus)), []
+    part = _field(job)
     middle = len(found.angles) // 2
     for direction, curvature, curve in zip(found.directions, found.curvatures, found.curves, strict=True):
-        row = [(signed(in_rgb_order(direction, job.channels)), f"curvature {number_text(float(curvature))}")]
+        row = [(signed(in_rgb_order(direction, job.channels))[part], f"curvature {number_text(float(curvature))}")]
         for index in (0, middle // 2, middle, middle + middle // 2, len(curve) - 1):
             angle = float(found.angles[index])
             point = np.cos(angle) * found.stimulus + np.sin(angle) * radius * direction
-            row.append((job.restore(point[None].astype(np.float32))[0], f"{angle:+.2f} rad: {curve[index]:.3g}"))
+            row.append((job.restore(point[None].astype(np.float32))[0][part], f"{angle:+.2f} rad: {curve[index]:.3g}"))
         rows.append(row)
     return rows, found
+
+
+def _field(job: Job) -> tuple[slice, slice]:
+    """The pixels that the first target can see."""
+    unit = job.network.unit(job.targets[0]) if isinstance(job.targets[0], str) else None
+    if unit is None or unit.row is None:
+        return slice(None), slice(None)
+    cone = job.network.cone(unit.layer)
+    top, left = cone.origins(unit.row, unit.column)[0].tolist()
+    return slice(max(top, 0), top + cone.size[0]), slice(max(left, 0), left + cone.size[1])
 
 
 def write(folder: Path, title: str, rows: Sequence[Sequence[tuple[np.ndarray, str]]], titles: Sequence[str],
