@@ -244,6 +244,7 @@ def test_every_convolution_is_the_default() -> None:
         ({"layers": "conv9"}, "conv1, pool1"), ({"layers": []}, "one name"), ({"layers": "conv1,conv1"}, "once"),
         ({"layers": "input"}, "conv1"), ({"top": 0}, "top"), ({"batch_size": 0}, "batch_size"),
         ({"shard": (2, 2)}, "shard"), ({"shard": (0, 0)}, "shard"), ({"memory_limit": 0}, "memory_limit"),
+        ({"top": 10**9}, "top"),
         ({"images": np.zeros((0, *SHAPE), np.uint8)}, "empty"),
         ({"images": np.zeros((2, 30, 18, 3), np.uint8)}, "image-00000.*size and crop"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,7 +227,7 @@ def test_force_replaces_only_what_zfcore_made(run: Run, work: Path, tmp_path: Pa
     (["atlas", "MODEL", "IMAGES", "--memory-limit", "lots", "--out", "OUT"], ["lots", "2GB"]),
     (["atlas", "MODEL", "IMAGES", "--memory-limit", "0", "--out", "OUT"], ["--memory-limit"]),
     (["atlas", "MODEL", "IMAGES", "--memory-limit", "9" * 400, "--out", "OUT"], ["--memory-limit"]),
-    (["atlas", "MODEL", "IMAGES", "--out", "n" * 300], ["--out", "name too long"]),
+    (["atlas", "MODEL", "IMAGES", "--out", "n" * 300], ["name too long"]),
     (["atlas", "MODEL", "IMAGES", "--shard", "3/2", "--out", "OUT"], ["3/2"]),
     (["atlas", "MODEL", "IMAGES", "--shard", "0/2", "--out", "OUT"], ["0/2"]),
     (["atlas", "MODEL", "IMAGES", "--shard", "half", "--out", "OUT"], ["half"]),
@@ -280,10 +281,23 @@ def test_a_mistake_is_one_line(run: Run, work: Path, tmp_path: Path, words: list
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "garbage.safetensors"]
 
 
+def test_force_keeps_what_is_read(run: Run, work: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(work, out)
+    (out / "summary.json").write_text("{}")
+    model, images = out / "tiny.safetensors", out / "images"
+    one_line(run("atlas", model, work / "images", "--out", out, "--force"), "tiny.safetensors", "is read")
+    one_line(run("atlas", work / "tiny.safetensors", images, "--out", out, "--force"), "images", "is read")
+    one_line(run("project", work / "tiny.safetensors", images / "picture 0.png", "--unit", "conv1:0", "--out", out,
+                 "--force"), "picture 0", "is read")
+    one_line(run("merge", out, "--out", out, "--force"), "is read")
+    assert model.exists() and images.exists()
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here that even root cannot fill")
 def test_an_unwritable_place_is_found_before_the_work(run: Run, work: Path) -> None:
-    code, out, err = run("atlas", work / "tiny.safetensors", work / "images", "--out", "/proc/out")
-    assert "nothing can be written there" in one_line((code, out, err), "--out") and "images" not in err
+    result = run("atlas", work / "tiny.safetensors", work / "images", "--out", "/proc/out")
+    one_line(result, "--out", "nothing can be written there")  # and no line of a scan
 
 
 def test_a_folder_with_a_built_in_name_hides_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

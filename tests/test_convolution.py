@@ -326,6 +326,9 @@ def giant(*shape):
 
 X, W = zeros(1, 5, 5, 4), zeros(6, 3, 3, 4)
 BAD = [
+    (ValueError, "stride", lambda: ops.convolution(X, W, stride=2**70)),
+    (ValueError, "dilation", lambda: ops.convolution(X, zeros(6, 1, 1, 4), dilation=2**70)),
+    (ValueError, "padding", lambda: ops.convolution(X, W, padding=(0, 0, 0, 2**70))),
     (ValueError, "x.shape", lambda: ops.convolution(zeros(5, 5, 4), W)),
     (ValueError, "weight.shape", lambda: ops.convolution(X, zeros(6, 3, 4))),
     (ValueError, "x.shape", lambda: ops.convolution(zeros(0, 0, 0, 0), W)),

@@ -225,6 +225,12 @@ def test_bad_packed_sets(tmp_path: Path) -> None:
     for offsets in ([0, 5, 3, 9], [-1, 2, 3, 4], [0, 1, 2, 10**9]):
         with pytest.raises(ImageError, match="offsets"):
             PackedImages(packed(tmp_path / "offsets.npz", offsets=np.array(offsets)))
+    for key, wrong in (("labels", np.array([0.5, 1, 2])), ("labels", np.array([0, 1])), ("labels", np.array(0)),
+                       ("filenames", np.array("x")), ("class_names", np.array("x")), ("class_names", np.ones(3)),
+                       ("offsets", np.array(["a", "b", "c", "d"])), ("offsets", np.arange(4) * 1j),
+                       ("jpeg", np.array(0, np.uint8))):
+        with pytest.raises(ImageError, match=f"wrong.npz: .*{key}"):
+            PackedImages(packed(tmp_path / "wrong.npz", **{key: wrong}))
 
 
 def test_digits_are_split_by_class_with_a_seed() -> None:

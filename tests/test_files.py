@@ -59,6 +59,25 @@ def test_folder(tmp_path: Path) -> None:
     assert os.listdir(target) == ["y"] and os.listdir(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("fails", ["replace", "rename"])
+def test_an_interrupt_between_the_renames_brings_the_old_folder_back(tmp_path: Path, fails: str,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out"
+    with atomic_folder(target) as folder:
+        (folder / "old").write_text("1")
+    once, kept = [True], getattr(os, fails)
+
+    def interrupted(source: Path, destination: Path) -> None:
+        if once and once.pop():
+            raise SystemExit(143)
+        kept(source, destination)
+
+    monkeypatch.setattr(os, fails, interrupted)
+    with pytest.raises(SystemExit), atomic_folder(target, force=True) as folder:
+        (folder / "new").write_text("2")
+    assert os.listdir(target) == ["old"] and os.listdir(tmp_path) == ["out"]
+
+
 def test_folder_refuses_to_replace_other_things(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     with pytest.raises(FileExistsError), atomic_folder(tmp_path / "file", force=True):

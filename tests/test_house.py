@@ -127,7 +127,10 @@ def test_a_right_docstring_is_not_blamed(tmp_path: Path) -> None:
 def test_every_backend_has_what_operations_call(name: str) -> None:
     called = house.backend_names(PACKAGE)
     assert len(called) > 20
-    backend = backends.get(name)
+    try:
+        backend = backends.get(name)
+    except ImportError as error:  # the emulated kernels need a C++ compiler, which a fresh machine may lack
+        pytest.skip(str(error))
     missing = {each: place for each, place in called.items() if not callable(getattr(backend, each, None))}
     assert missing == {}
 

@@ -45,6 +45,13 @@ def test_sixteen_bits_become_eight() -> None:
     assert decode(encode(wide))[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
     assert decode(encode(wide, "TIFF"))[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
 
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    colour = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)) + chunk(
+        b"IDAT", zlib.compress(b"\0" + struct.pack(">HHH", 0x00FF, 0x80FF, 0xFFFF))) + chunk(b"IEND", b"")
+    assert decode(b"\x89PNG\r\n\x1a\n" + colour).tolist() == [[[0, 128, 255]]]  # the high bytes
+
 
 def test_black_and_white_and_palettes() -> None:
     assert set(np.unique(decode(encode(Image.fromarray(GRADIENT).convert("1"))))) == {0, 255}

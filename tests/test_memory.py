@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -117,6 +119,53 @@ def test_many_threads():
         worker.join()
     assert not wrong
     assert memory._idle_bytes == sum(piece.nbytes for piece in memory._idle.values())
+
+
+class Collecting(OrderedDict):
+    """Gives memory back in the middle of every step, as a collection of garbage may."""
+
+    garbage: ClassVar[list] = []
+
+    def __getitem__(self, address):
+        self.garbage.clear()
+        return super().__getitem__(address)
+
+    def __reversed__(self):
+        for address in super().__reversed__():
+            yield address
+            self.garbage.clear()
+
+    def popitem(self, last=True):
+        self.garbage.clear()
+        return super().popitem(last)
+
+
+def test_memory_that_comes_back_in_the_middle_of_a_search_or_a_count(monkeypatch):
+    monkeypatch.setattr(memory, "_idle", Collecting())
+    for number in range(1, 4):
+        memory.empty((4 * number * FLOATS,), np.float32)
+    Collecting.garbage.append(memory.empty((2 * FLOATS,), np.float32))
+    assert memory.empty((FLOATS,), np.float32).shape == (FLOATS,)
+    Collecting.garbage.append(memory.empty((2 * FLOATS,), np.float32))
+    memory.release()
+    assert memory._idle_bytes == sum(piece.nbytes for piece in memory._idle.values())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_in_the_middle_of_a_count_counts_anew(monkeypatch):
+    memory.empty((FLOATS,), np.float32)
+    monkeypatch.setattr(memory, "_idle_bytes", memory._idle_bytes + 1000)
+    child = os.fork()
+    if child == 0:
+        right = False
+        try:
+            memory.release()
+            right = memory._idle_bytes == 0
+        finally:
+            os._exit(0 if right else 1)
+    monkeypatch.undo()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -411,6 +411,7 @@ def test_bad_response_norm(settings, argument, error):
 @pytest.mark.parametrize(("settings", "argument", "error"), [
     ({"size": 0}, "size", ValueError), ({"size": 3.0}, "size", TypeError), ({"size": 3, "k": 0}, "k", ValueError),
     ({"size": 3, "mode": "both"}, "mode", ValueError), ({"size": 3, "alpha": -1}, "alpha", ValueError),
+    ({"size": 2**70}, "size", ValueError),
 ])
 def test_bad_contrast_norm(settings, argument, error):
     with pytest.raises(error, match=f"contrast_norm: {argument} is .*allowed"):

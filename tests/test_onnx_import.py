@@ -292,6 +292,7 @@ def test_the_json_beside_a_model(tmp_path: Path) -> None:
     assert take(tmp_path, proto).network.preprocessing is None
     for text in ("{", json.dumps({"preprocess": {"color": "CMYK"}}),
                  json.dumps({"preprocess": {"color": "RGB", "resize": "somehow"}}),
+                 json.dumps({"preprocess": {"color": "RGB", "mean_bgr": None, "resize": "crop 5"}}),
                  json.dumps({"preprocess": {"color": "RGB", "mean": 1, "mean_rgb": 2, "resize": "crop 5"}})):
         (tmp_path / "model.json").write_text(text)
         with pytest.raises(ValueError, match="allowed|JSON"):
@@ -312,3 +313,15 @@ def test_class_names_and_what_save_keeps(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((2, 8, 9, 3)).astype(np.float32)
     np.testing.assert_array_equal(again(x), net(x))
     assert again.to_config() == net.to_config()
+
+
+def test_folded_operators_of_many_inputs_and_remainders(tmp_path: Path) -> None:
+    a, b, d = weight(1, 3, 1, 1), weight(1, 3, 1, 1), weight(1, 3, 1, 1)
+    nodes = [NODE("Neg", ["d"], ["third"]), NODE("Max", ["a", "b", "third"], ["max"]),
+             NODE("Min", ["a", "b", "third"], ["min"]), NODE("Max", ["third"], ["same"]),
+             NODE("Mod", ["a", "b"], ["rest"], fmod=1), NODE("Sum", ["max", "min", "same", "rest"], ["all"])]
+    agrees(tmp_path, model(*nodes, NODE("Mul", ["x", "all"], ["y"]), a=a, b=b, d=d))
+    malformed = model(NODE("Neg", ["d"], ["third"]), NODE("Add", ["a", "b", "third"], ["all"]),
+                      NODE("Mul", ["x", "all"], ["y"]), a=a, b=b, d=d)
+    with pytest.raises(ValueError, match="3 inputs; allowed: 2"):
+        take(tmp_path, malformed)

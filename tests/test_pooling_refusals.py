@@ -21,6 +21,7 @@ Y, SWITCHES = np.zeros((1, 3, 3, 3), np.float32), np.zeros((1, 3, 3, 3), np.uint
     ({"window": 2, "stride": (1, -1)}, "stride", ValueError), ({"window": 2, "padding": 2}, "padding", ValueError),
     ({"window": 3, "padding": (0, 2)}, "padding", ValueError), ({"window": 2, "padding": -1}, "padding", ValueError),
     ({"window": 3, "padding": (1, 1, 2, 1)}, "padding", ValueError),
+    ({"window": 2, "stride": 2**80}, "stride", ValueError), ({"window": 2**32, "padding": 2**31}, "window", ValueError),
 ])
 def test_bad_windows(settings, argument, error):
     for call in (lambda: ops.max_pool(X, **settings), lambda: ops.average_pool(X, **settings),

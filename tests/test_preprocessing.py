@@ -52,7 +52,8 @@ def test_description_travels_as_json() -> None:
     ({"mean": float("nan")}, "mean"), ({"mean": "gray"}, "mean"), ({"scale": (1, 2)}, "scale"),
     ({"scale": float("inf")}, "scale"), ({"scale": np.ones((2, 2, 3))}, "scale"), ({"size": 0}, "size"),
     ({"size": (1, 2, 3)}, "size"), ({"size": 2.5}, "size"), ({"crop": -1}, "crop"), ({"crop": True}, "crop"),
-    ({"channels": "L", "mean": (1, 2, 3)}, "mean"), ({"crop": ()}, "crop"),
+    ({"channels": "L", "mean": (1, 2, 3)}, "mean"), ({"crop": ()}, "crop"), ({"channels": ["L"]}, "channels"),
+    ({"scale": 10**400}, "scale"), ({"size": 10**30}, "size"), ({"crop": (1, 10**30)}, "crop"),
 ])
 def test_bad_descriptions(options: dict[str, object], what: str) -> None:
     with pytest.raises(ValueError, match=f"Preprocessing: {what}"):

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+LONGEST = 2**31 - 1  # of windows and steps: products of two of them fit the kernels' integers
+FARTHEST = 2**60  # padding: sums of a few of them fit
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -21,29 +23,31 @@ def require(condition: bool, where: str, argument: str, value: Any, allowed: str
         fail(where, argument, value, allowed)
 
 
-def integer(where: str, argument: str, value: Any, minimum: int) -> int:
-    """Return `value` as an int that is at least `minimum`; booleans and fractions are refused."""
+def integer(where: str, argument: str, value: Any, minimum: int, maximum: int | None = None) -> int:
+    """Return `value` as an int of at least `minimum`, at most `maximum`; booleans and fractions are refused."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         fail(where, argument, value, f"an integer >= {minimum}", TypeError)
     require(int(value) >= minimum, where, argument, value, f"an integer >= {minimum}")
+    require(maximum is None or int(value) <= maximum, where, argument, value, f"an integer <= {maximum}")
     return int(value)
 
 
-def pair(where: str, argument: str, value: Any, minimum: int) -> tuple[int, int]:
+def pair(where: str, argument: str, value: Any, minimum: int, maximum: int = LONGEST) -> tuple[int, int]:
     """Return (vertical, horizontal) from one integer or a pair of them."""
     if isinstance(value, (tuple, list)):
         require(len(value) == 2, where, argument, value, "one integer or (vertical, horizontal)")
-        return integer(where, argument, value[0], minimum), integer(where, argument, value[1], minimum)
-    both = integer(where, argument, value, minimum)
+        vertical, horizontal = (integer(where, argument, side, minimum, maximum) for side in value)
+        return vertical, horizontal
+    both = integer(where, argument, value, minimum, maximum)
     return both, both
 
 
 def padding(where: str, value: Any) -> tuple[int, int, int, int]:
     """Return (top, bottom, left, right) from one integer, (vertical, horizontal) or all four."""
     if isinstance(value, (tuple, list)) and len(value) == 4:
-        top, bottom, left, right = (integer(where, "padding", side, 0) for side in value)
+        top, bottom, left, right = (integer(where, "padding", side, 0, FARTHEST) for side in value)
         return top, bottom, left, right
-    vertical, horizontal = pair(where, "padding", value, 0)
+    vertical, horizontal = pair(where, "padding", value, 0, FARTHEST)
     return vertical, vertical, horizontal, horizontal
 
 

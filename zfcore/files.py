@@ -109,10 +109,12 @@ def _replace_folder(temporary: Path, target: Path, force: bool) -> None:
         return
     refuse_existing(target, force)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".old", dir=target.parent))
-    os.replace(target, aside)  # rename(2) takes an empty folder's place
     try:
+        os.replace(target, aside)  # rename(2) takes an empty folder's place
         os.rename(temporary, target)
-    except OSError:
-        os.rename(aside, target)
+    except BaseException:  # an interrupt, too
+        if not target.exists():
+            os.rename(aside, target)
+        shutil.rmtree(aside, ignore_errors=True)
         raise
     shutil.rmtree(aside, ignore_errors=True)

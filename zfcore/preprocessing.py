@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .geometry import Tile
 
 CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
+LONGEST = 65_535  # pixels of a side
 
 
 def _size(name: str, value: Any) -> int | tuple[int, int] | None:
@@ -24,9 +25,9 @@ def _size(name: str, value: Any) -> int | tuple[int, int] | None:
         return None
     sides = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     whole = all(isinstance(side, (int, np.integer)) and not isinstance(side, bool) for side in sides)
-    if len(sides) not in (1, 2) or not whole or min(sides) < 1:
+    if len(sides) not in (1, 2) or not whole or min(sides) < 1 or max(sides) > LONGEST:
         raise ValueError(f"Preprocessing: {name} is {value!r}; "
-                         "allowed: a positive integer, (height, width) or None")
+                         f"allowed: an integer from 1 to {LONGEST}, (height, width) or None")
     return (int(sides[0]), int(sides[1])) if len(sides) == 2 else int(sides[0])
 
 
@@ -59,13 +60,13 @@ class Preprocessing:
     crop: int | tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.channels not in CHANNELS:
+        if not isinstance(self.channels, str) or self.channels not in CHANNELS:
             raise ValueError(f"Preprocessing: channels is {self.channels!r}; "
                              "allowed: one of 'RGB', 'BGR', 'L'")
         for name, ranks in (("mean", (0, 1, 3)), ("scale", (0, 1))):
             try:
                 array = np.asarray(getattr(self, name), np.float32)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 array = np.full(1, np.nan, np.float32)
             fits = array.ndim in ranks and (array.ndim == 0 or array.shape[-1] == CHANNELS[self.channels])
             if not fits or not np.isfinite(array).all():

@@ -37,9 +37,10 @@ limit = _share_of_memory()  # most bytes that may lie idle
 
 
 def _forget() -> None:
-    """A forked child may have copied a held lock; its idle memory is as good as its parent's."""
-    global _lock
+    """A forked child may have copied a held lock, in whose middle the count was wrong; the memory is good."""
+    global _lock, _idle_bytes
     _lock = threading.RLock()
+    _idle_bytes = sum(memory.nbytes for memory in _idle.values())
 
 
 if hasattr(os, "register_at_fork"):
@@ -70,9 +71,8 @@ def _take(size: int) -> np.ndarray | None:
     """The piece that was used last of those that hold `size` bytes and waste at most an eighth."""
     global _idle_bytes
     with _lock:
-        for address in reversed(_idle):
-            if size <= _idle[address].nbytes <= size + size // 8:
-                memory = _idle.pop(address)
+        for address, memory in reversed(list(_idle.items())):  # a collection may change it in mid-loop
+            if size <= memory.nbytes <= size + size // 8 and _idle.pop(address, None) is not None:
                 _idle_bytes -= memory.nbytes
                 return memory
     return None
@@ -80,8 +80,9 @@ def _take(size: int) -> np.ndarray | None:
 
 def _shrink(most: int) -> None:
     global _idle_bytes
-    while _idle_bytes > most:
-        _idle_bytes -= _idle.popitem(last=False)[1].nbytes
+    while _idle and _idle_bytes > most:
+        memory = _idle.popitem(last=False)[1]  # first: a collection in here may count too
+        _idle_bytes -= memory.nbytes
 
 
 def release() -> None:

@@ -72,7 +72,7 @@ def atlas(
     Zeiler & Fergus, the arrays, and summary.json. Says what memory and about what time it will take.
     """
     refuse_device(device)
-    guard_output(out, force)
+    guard_output(out, force, model, images)
     entries, batch = integer("--top", top, 1), integer("--batch-size", batch_size, 1)
     number = integer("--seed", seed, 0)
     limit, piece = byte_count("--memory-limit", memory_limit), shard(part)
@@ -112,7 +112,7 @@ def merge(
 
     The result equals that of a single pass. Without --model only the arrays are written.
     """
-    guard_output(out, force)
+    guard_output(out, force, model, *atlases)
     from .. import rules
     from ..study.atlas import Atlas
 

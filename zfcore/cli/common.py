@@ -110,8 +110,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def guard_output(out: Path, force: bool) -> None:
-    """Refuse an output folder before any work: existing without --force, or not made by zfcore."""
+def guard_output(out: Path, force: bool, *inputs: str | Path | None) -> None:
+    """Refuse an output folder before any work: existing without --force, not zfcore's, or holding an input."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise ValueError(f"--out is {str(out)!r}, which is not a folder; choose another name")
     if out.exists():
@@ -119,11 +119,16 @@ def guard_output(out: Path, force: bool) -> None:
             raise ValueError(f"--out is {str(out)!r}, which exists already; --force replaces it")
         if any(out.iterdir()) and not any((out / name).is_file() for name in OURS):
             raise ValueError(f"--out is {str(out)!r}, which zfcore did not make; --force will not replace it")
+        for name in map(str, filter(None, inputs)):
+            file = name if Path(name).exists() else name.rpartition(":")[0]  # set.npz:train
+            if file and out.resolve() in (Path(file).resolve(), *Path(file).resolve().parents):
+                raise ValueError(f"--out is {str(out)!r}, which holds {name!r}; --force will not replace what "
+                                 "is read")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{out.name[:100]}.", suffix=".tmp", dir=out.absolute().parent):
-            out.exists()  # which says, too, if the name is too long
+            pass
     except OSError as error:
         raise ValueError(f"--out is {str(out)!r}; nothing can be written there ({error.strerror})") from None
 

@@ -59,7 +59,7 @@ def project(
     arrays and as PNG files, and summary.json.
     """
     refuse_device(device)
-    guard_output(out, force)
+    guard_output(out, force, model, image)
     net = load_model(model, integer("--seed", seed, 0), architecture=architecture, preprocessing=preprocessing,
                      input_size=input_size)
     summary = _write(net, model, image, unit, rule, start, out, force)

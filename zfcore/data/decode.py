@@ -4,7 +4,8 @@ Every kind is brought to 8-bit gray or RGB in one documented way:
 
 - the format is told by the content, never by the file's name, and only `FORMATS` are tried;
 - EXIF orientation is applied; of an animation the first frame counts;
-- 16-bit values are divided by 257 and rounded (65535 becomes 255);
+- 16-bit gray is divided by 257 and rounded (65535 becomes 255); of 16-bit colour, which Pillow reads,
+  the high bytes count;
 - transparency is composited on a background, white unless asked otherwise;
 - palettes, CMYK, YCbCr and Lab become RGB; black-and-white becomes gray.
 """

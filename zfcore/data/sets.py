@@ -221,17 +221,24 @@ class PackedImages(Images):
         if f"{prefix}jpeg" not in stored or f"{prefix}offsets" not in stored:
             hint = f"; it has the parts {', '.join(parts)}: name one" if parts else ""
             raise ImageError(f"{shown}: holds no packed images ({prefix}jpeg and {prefix}offsets){hint}")
+        for key, array in stored.items():
+            texts = key in ("filenames", "class_names")
+            if array.ndim != 1 or array.dtype.kind not in ("US" if texts else "iu") and array.size:
+                raise ImageError(f"{shown}: {key} is {array.dtype} of {array.ndim} dimensions; "
+                                 f"allowed: {'texts' if texts else 'integers'} of one")
         self.blob, self.offsets = stored[f"{prefix}jpeg"], stored[f"{prefix}offsets"].astype(np.int64)
-        rising = self.offsets.ndim == 1 and len(self.offsets) > 0 and bool((np.diff(self.offsets) >= 0).all())
-        if self.blob.ndim != 1 or self.blob.dtype != np.uint8 or not rising or self.offsets[0] < 0 \
-                or self.offsets[-1] > len(self.blob):
+        rising = len(self.offsets) > 0 and bool((np.diff(self.offsets) >= 0).all())
+        if self.blob.dtype != np.uint8 or not rising or self.offsets[0] < 0 or self.offsets[-1] > len(self.blob):
             raise ImageError(f"{shown}: {prefix}offsets do not cut {prefix}jpeg "
                              f"({self.blob.dtype}, {self.blob.shape}) into files")
         count = len(self.offsets) - 1
         named = prefix == "" and len(stored.get("filenames", ())) == count
         stem = part or "image"
         names = stored["filenames"] if named else [f"{stem}-{index:05d}" for index in range(count)]
-        super().__init__(names, stored.get(f"{prefix}labels"), stored.get("class_names"), on_bad)
+        try:
+            super().__init__(names, stored.get(f"{prefix}labels"), stored.get("class_names"), on_bad)
+        except ValueError as error:
+            raise ImageError(f"{shown}: {error}") from None
 
     def pixels(self, index: int) -> np.ndarray:
         """The packed file, decoded."""

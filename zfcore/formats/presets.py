@@ -137,8 +137,8 @@ def _published(config: Mapping[str, Any], shape: Sequence[int], where: str) -> P
     if len(means) > 1:
         raise ValueError(f"{where}: it has {' and '.join(means)}; allowed: one of them")
     mean: Any = config[means[0]] if means else 0.0
-    if means and means[0] != "mean" and means[0] != f"mean_{color.lower()}":
-        mean = list(mean)[::-1]
+    if means and means[0] != "mean" and means[0] != f"mean_{color.lower()}" and isinstance(mean, (list, tuple)):
+        mean = mean[::-1]
     words = str(config.get("resize", ""))
     warped = re.search(r"\bwarp(?:ed)? to (\d{1,5}) ?x ?(\d{1,5})\b", words)
     cropped = re.search(r"\bcrop\b(?: (?:of|to))? ?(\d{1,5})?", words)

@@ -13,7 +13,7 @@ from .base import INFERENCE, Cache, Gradients, Layer, Run, Shape
 
 def _constants(layer: Any) -> dict[str, Any]:
     where = type(layer).__name__
-    checks.integer(where, "size", layer.size, 1)
+    checks.integer(where, "size", layer.size, 1, checks.LONGEST)
     for name in ("alpha", "beta", "k"):
         value = getattr(layer, name)
         valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")

@@ -37,7 +37,7 @@ def _across(where: str, x: Any, size: Any, alpha: Any, beta: Any, k: Any,
             divided: bool) -> tuple[int, float, float, float]:
     checks.floats(where, "x", x)
     checks.require(x.ndim >= 1, where, "x.shape", tuple(x.shape), "at least one dimension")
-    checks.integer(where, "size", size, 1)
+    checks.integer(where, "size", size, 1, checks.LONGEST)
     checks.require(size <= x.shape[-1], where, "size", size, f"at most the {x.shape[-1]} channels")
     alpha, beta, k = _constants(where, alpha, beta, k)
     return int(size), alpha / size if divided else alpha, beta, k
@@ -93,7 +93,7 @@ def _over_space(where: str, x: Any, size: Any, alpha: Any, beta: Any, k: Any, di
                 tile: Tile | None) -> tuple[Any, int, float, float, float, bool]:
     """Bounds of the map and the kernel's settings."""
     checks.floats(where, "x", x, 4)
-    checks.integer(where, "size", size, 1)
+    checks.integer(where, "size", size, 1, checks.LONGEST)
     checks.one_of(where, "mode", mode, MODES)
     alpha, beta, k = _constants(where, alpha, beta, k)
     bounds = bounds_of(where, x.shape, tile)

@@ -100,6 +100,8 @@ def scan(network: Any, images: Any, layers: Sequence[str] | str | None = None, t
     number, parts = checks.pair("atlas", "shard", shard, 0)
     checks.require(number < parts, "atlas", "shard", shard, "(number, parts) with number < parts")
     checks.require(len(source) > 0, "atlas", "images", "an empty data set", "at least one image")
+    most = max(len(source), 1000)
+    checks.require(top <= most, "atlas", "top", top, f"at most {most}, for {len(source)} images")
     if network.preprocessing is None:
         checks.fail("atlas", "network.preprocessing", None, "a Preprocessing, which says how pixels become the "
                     "input: load(path, preprocessing='torchvision') or another preset, or a JSON file")

@@ -7,6 +7,7 @@ on the batch, and what grows as the batch does is the batch.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -123,16 +124,21 @@ def _flatten(node: Operation, data: np.ndarray) -> np.ndarray:
 
 def _plain(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
     def call(node: Operation, *arrays: np.ndarray) -> np.ndarray:
+        if len(arrays) > getattr(function, "nin", len(arrays)):  # NumPy would write into the array after them
+            raise ValueError(f"it has {len(arrays)} inputs; allowed: {function.nin}")  # type: ignore[attr-defined]
         with np.errstate(all="ignore"):
             return np.asarray(function(*arrays))
     return call
 
 
-def _sum(*arrays: np.ndarray) -> np.ndarray:
-    total = arrays[0]
-    for array in arrays[1:]:
-        total = total + array
-    return total
+def _many(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    """An operator of any number of inputs."""
+    return _plain(lambda *arrays: functools.reduce(function, arrays))
+
+
+def _modulo(node: Operation, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.asarray(np.fmod(a, b) if node.attributes.get("fmod", 0) else np.mod(a, b))
 
 
 FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
@@ -145,10 +151,10 @@ FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "Expand": lambda node, data, shape: data * np.ones([int(size) for size in shape], data.dtype),
     "Identity": _plain(lambda x: x), "Add": _plain(np.add), "Sub": _plain(np.subtract),
     "Mul": _plain(np.multiply), "Neg": _plain(np.negative), "Abs": _plain(np.abs), "Floor": _plain(np.floor),
-    "Ceil": _plain(np.ceil), "Sqrt": _plain(np.sqrt), "Exp": _plain(np.exp), "Min": _plain(np.minimum),
-    "Max": _plain(np.maximum), "Equal": _plain(np.equal), "Less": _plain(np.less),
+    "Ceil": _plain(np.ceil), "Sqrt": _plain(np.sqrt), "Exp": _plain(np.exp), "Min": _many(np.minimum),
+    "Max": _many(np.maximum), "Equal": _plain(np.equal), "Less": _plain(np.less),
     "Greater": _plain(np.greater), "Not": _plain(np.logical_not), "And": _plain(np.logical_and),
-    "Or": _plain(np.logical_or), "Where": _plain(np.where), "Sum": _plain(_sum), "Mod": _plain(np.mod),
+    "Or": _plain(np.logical_or), "Where": _plain(np.where), "Sum": _many(np.add), "Mod": _modulo,
 }
 SHAPES = ("Shape", "Size")  # these need no values, only the tensor's sizes
 _BROADCAST = {"Add", "Sub", "Mul", "Div", "Min", "Max", "Equal", "Less", "Greater", "And", "Or", "Where",
