@@ -14,7 +14,7 @@ from ..layers import Layer, Run, Shape, from_config
 from ..preprocessing import Preprocessing
 from ..rules import Rule
 from ..units import PRE, Unit, tensor_node
-from . import cones, projection, tables, walk
+from . import cones, projection, sizes, tables, walk
 from .cones import Cone
 from .walk import IMAGE, Backward, Forward, Node
 
@@ -270,6 +270,10 @@ class Network:
         """Project units from their tiles of pixels; see `projection.project_tiles`."""
         return projection.project_tiles(self, tiles, origins, layer, maps, rows, columns, rule, seed,
                                         batch_size=batch_size, allow_negative=allow_negative)
+
+    def at_size(self, height: int, width: int, to: str | None = None) -> Network:
+        """The layers up to `to` for images of another size, parameters shared; see `sizes.at_size`."""
+        return sizes.at_size(self, height, width, to)
 
     def layers(self) -> list[tables.Row]:
         """A row for every layer: name, type, output shape, parameters, receptive field, multiply-adds."""

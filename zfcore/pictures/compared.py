@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .atlas import atlas_picture, card_pictures, filter_picture
-from .maps import fitted, heat, panels
+from .maps import fitted, titled_panels, viridis
 from .studies import plain
 
 
@@ -35,7 +35,7 @@ def architecture_picture(result: Any, side: int = 300, shown: int = 8) -> np.nda
                           f"{row['filters']} of {row['size'][0]} x {row['size'][1]}, stride {stride}\n"
                           f"dead {row['dead']} (weak {row['weak']}, silent {row['silent']})"))
         power = result.spectra[label]
-        items.append(("mean spectrum (log)", _boxed(heat(np.log10(power + 1e-7)), stride),
+        items.append(("mean spectrum (log)", _boxed(viridis(np.log10(power + 1e-7)), stride),
                       f"low {bands['low']:.2f}, mid {bands['mid']:.2f}, high {bands['high']:.2f}\n"
                       f"white: what stride {stride} can carry"))
         cards, names = [], []
@@ -50,7 +50,7 @@ def architecture_picture(result: Any, side: int = 300, shown: int = 8) -> np.nda
     columns = len(items) // len(result.labels)
     sized = [(head, fitted(pixels, side) if place % columns < columns - 1 else pixels, note)
              for place, (head, pixels, note) in enumerate(items)]
-    return panels(sized, columns=columns, side=0)
+    return titled_panels(sized, columns=columns, side=0)
 
 
 def _boxed(spectrum: np.ndarray, stride: int) -> np.ndarray:

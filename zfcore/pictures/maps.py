@@ -21,7 +21,7 @@ DISTINCT = np.array([(51, 34, 136), (221, 204, 119), (17, 119, 51), (204, 102, 1
 NONE = (200, 200, 200)  # cells without a number
 
 
-def heat(values: np.ndarray, lowest: float | None = None, highest: float | None = None) -> np.ndarray:
+def viridis(values: np.ndarray, lowest: float | None = None, highest: float | None = None) -> np.ndarray:
     """Shades from dark blue (lowest) to yellow (highest).
 
     Parameters
@@ -33,7 +33,7 @@ def heat(values: np.ndarray, lowest: float | None = None, highest: float | None 
     -------
     uint8 (height, width, 3)
     """
-    checks.require(values.ndim == 2, "heat", "values.shape", values.shape, "(height, width)")
+    checks.require(values.ndim == 2, "viridis", "values.shape", values.shape, "(height, width)")
     known = np.isfinite(values)
     low = float(values[known].min(initial=np.inf)) if lowest is None else lowest
     high = float(values[known].max(initial=-np.inf)) if highest is None else highest
@@ -78,7 +78,7 @@ def fitted(pixels: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, how))
 
 
-def panels(items: Sequence[tuple[str, np.ndarray, str]], *, columns: int | None = None, side: int = 220,
+def titled_panels(items: Sequence[tuple[str, np.ndarray, str]], *, columns: int | None = None, side: int = 220,
            title: str = "", font: int = 13) -> np.ndarray:
     """A sheet of pictures, each under its heading and over its note.
 
@@ -94,7 +94,7 @@ def panels(items: Sequence[tuple[str, np.ndarray, str]], *, columns: int | None 
     -------
     uint8 (height, width, 3)
     """
-    checks.require(len(items) > 0, "panels", "items", items, "one picture or more")
+    checks.require(len(items) > 0, "titled_panels", "items", items, "one picture or more")
     shown = [(head, fitted(pixels, side) if side else _rgb(pixels), note) for head, pixels, note in items]
     columns = min(columns or len(items), len(items))
     rows = [shown[begin:begin + columns] for begin in range(0, len(shown), columns)]

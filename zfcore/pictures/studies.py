@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .atlas import card_pictures, outside_gray
-from .maps import DISTINCT, classes, fitted, heat, legend_picture, panels
+from .maps import DISTINCT, classes, fitted, legend_picture, titled_panels, viridis
 from .plots import plot
 from .tiles import grid, in_rgb_order, resize_tiles, signed, symmetric_scale
 
@@ -35,7 +35,7 @@ def occlusion_picture(result: Any, side: int = 224) -> np.ndarray:
     values = result.in_pixels(result.activity)
     items = [(f"{plain(result.name, 30)}", shown,
               f"square {result.window[0]} x {result.window[1]}, step {result.stride[0]}"),
-             (f"activity of {result.layer}:{result.map}", heat(values),
+             (f"activity of {result.layer}:{result.map}", viridis(values),
               f"{np.nanmin(values):.4g} (dark) to {np.nanmax(values):.4g}\nwhole image: {result.whole_activity:.4g}")]
     placed = np.zeros(result.image.shape, np.float32)
     _place(placed, result.projection, result.projection_origin)
@@ -48,15 +48,16 @@ def occlusion_picture(result: Any, side: int = 224) -> np.ndarray:
     probability, best = result.probability, result.most_probable
     if probability is not None:
         values = result.in_pixels(probability)
-        items.append((f"probability of {plain(result.class_name(result.label), 32)}", heat(values, 0, 1),
+        items.append((f"probability of {plain(result.class_name(result.label), 32)}", viridis(values, 0, 1),
                       f"0 (dark) to 1; here {np.nanmin(values):.3f} to {np.nanmax(values):.3f}\nwhole image: "
                       f"{float(result.whole_probabilities[result.label]):.3f}"))
         pixels, legend = classes(result.nearest(best))
         counts = dict(zip(*(each.tolist() for each in np.unique(best, return_counts=True)), strict=True))
         items.append(("most probable class", pixels, f"{best.shape[0]} x {best.shape[1]} positions"))
         names = [(f"{plain(result.class_name(number), 34)}: {counts[number]}", color) for number, color, _ in legend]
-        return _beside(panels(items, columns=len(items) if len(items) < 6 else 4, side=side), legend_picture(names))
-    return panels(items, side=side)
+        columns = len(items) if len(items) < 6 else 4
+        return _beside(titled_panels(items, columns=columns, side=side), legend_picture(names))
+    return titled_panels(items, side=side)
 
 
 def _place(target: np.ndarray, tile: np.ndarray, origin: Any) -> None:
@@ -93,7 +94,7 @@ def correspondence_picture(result: Any, side: int = 96) -> np.ndarray:
         notes = [f"{layer}: {numbers[part]['mean']:.4f} +- {numbers[part]['deviation']:.4f}, "
                  f"{100 * numbers[part]['zeros']:.1f} % unchanged" for layer, numbers in summary.items()]
         items.append((plain(part), strip, "\n".join(notes)))
-    return panels(items, columns=1, side=0, title="distances of the signs of changes, mean over pairs of images")
+    return titled_panels(items, columns=1, side=0, title="distances of the signs of changes, mean over pairs of images")
 
 
 def invariance_picture(result: Any, relative: bool = False) -> np.ndarray:
@@ -118,7 +119,7 @@ def invariance_picture(result: Any, relative: bool = False) -> np.ndarray:
             items.append(("", plot(amounts, chances, title="probability of the class", x_label=label,
                                    y_range=(0, 1)), ""))
     columns = len(items) // len(axes)
-    sheet = panels(items, columns=columns, side=0)
+    sheet = titled_panels(items, columns=columns, side=0)
     names = [plain(name.rsplit("/", 1)[-1], 28) for name in result.names]
     if result.labels is not None:
         found = [plain(_class(result, label), 28) for label in result.labels]
@@ -167,4 +168,4 @@ def evolution_picture(result: Any, smallest: int = 40, largest: int = 84, patche
         sheet = grid(np.concatenate(rows), len(result.epochs), gap=2)
         numbers = ", ".join(str(index) for index in result.maps[layer])
         items.append((f"{plain(layer)}: epochs {', '.join(map(str, result.epochs))}", sheet, f"maps {numbers}"))
-    return panels(items, side=0)
+    return titled_panels(items, side=0)
