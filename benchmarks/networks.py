@@ -1,8 +1,10 @@
-"""Whole networks and projections: ZFNet forward, training step, conv5 top-9, beside PyTorch and Captum."""
+"""Whole networks: forward, training step, projections and scans, beside PyTorch and Captum."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,67 +15,42 @@ import zfcore
 from zfcore import models
 
 from .measure import OURS, Row, interleave
-from .torch_networks import ZFNET_CONVOLUTIONS, captum_projection, in_layout, layouts, training_step, zfnet
+from .torch_networks import ZFNET_CONVOLUTIONS, captum_projection, in_layout, layouts, training_step, twin
 
 
-def copy_weights(net: Any, model: torch.nn.Sequential) -> None:
-    """Give the PyTorch network zfcore's weights; a fully connected layer after a flatten changes order."""
-    values = net.parameters()
-    linear_names = iter(["fc6", "fc7", "fc8"])
-    convolution_names = iter(ZFNET_CONVOLUTIONS)
-    with torch.no_grad():
-        for module in model:
-            if isinstance(module, torch.nn.Conv2d):
-                name = next(convolution_names)
-                module.weight.copy_(torch.from_numpy(values[f"{name}.weight"].transpose(0, 3, 1, 2).copy()))
-            elif isinstance(module, torch.nn.Linear):
-                name = next(linear_names)
-                weight = values[f"{name}.weight"]
-                if name == "fc6":
-                    weight = weight.reshape(4096, 6, 6, 256).transpose(0, 3, 1, 2).reshape(4096, 9216)
-                module.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
-            else:
-                continue
-            module.bias.copy_(torch.from_numpy(values[f"{name}.bias"]))
-
-
-def networks(seed: int = 0) -> tuple[Any, dict[str, torch.nn.Module]]:
-    """The same ZFNet thrice: ours and PyTorch's in both layouts, equal weights."""
-    net = models.zfnet()
-    net.initialize(seed, "he")
-    peers: dict[str, torch.nn.Module] = {}
-    for name in ("torch", "torch channels_last"):
-        model = zfnet()
-        copy_weights(net, model)
-        peers[name] = in_layout(model, name).eval()
-    return net, peers
+def networks(name: str = "zfnet", seed: int = 0) -> tuple[Any, dict[str, torch.nn.Module]]:
+    """The same network thrice: ours and PyTorch's in both layouts, equal weights."""
+    net = getattr(models, name)().initialize(seed, "he")
+    return net, {layout: in_layout(twin(net), layout).eval() for layout in ("torch", "torch channels_last")}
 
 
 def forward(seconds: float, compiled: bool) -> Iterator[Row]:
-    """ZFNet's forward pass, batch 16 and batch 1."""
-    net, peers = networks()
-    for batch in (16, 1):
-        x = np.random.default_rng(3).standard_normal((batch, 224, 224, 3), dtype=np.float32)
-        images = layouts(x)
+    """Forward passes of the large networks."""
+    for name, batches in (("zfnet", (16, 1)), ("alexnet", (8,)), ("vgg16", (8,))):
+        net, peers = networks(name)
+        for batch in batches:
+            x = np.random.default_rng(3).standard_normal((batch, *net.input_shape), dtype=np.float32)
+            images = layouts(x)
 
-        def run(model: Any, image: torch.Tensor) -> Callable[[], Any]:
-            def call() -> Any:
-                with torch.no_grad():
-                    return functional.softmax(model(image), dim=1)
-            return call
+            def run(model: Any, image: torch.Tensor) -> Callable[[], Any]:
+                def call() -> Any:
+                    with torch.no_grad():
+                        return functional.softmax(model(image), dim=1)
+                return call
 
-        contenders: dict[str, Callable[[], Any]] = {OURS: lambda: net(x)}
-        contenders |= {name: run(model, images[name]) for name, model in peers.items()}
-        if compiled:
-            contenders["torch.compile"] = run(torch.compile(peers["torch channels_last"]),
-                                              images["torch channels_last"])
-        expected = contenders["torch"]().numpy()
-        error = np.abs(net(x).reshape(expected.shape) - expected).max()
-        yield interleave(f"ZFNet forward, batch {batch}", contenders, seconds=seconds,
-                         gflop=2e-9 * batch * 1.17e9, note=f"largest difference {error:.1e}")
+            contenders: dict[str, Callable[[], Any]] = {OURS: lambda: net(x)}
+            contenders |= {layout: run(model, images[layout]) for layout, model in peers.items()}
+            if compiled and name == "zfnet":
+                contenders["torch.compile"] = run(torch.compile(peers["torch channels_last"]),
+                                                  images["torch channels_last"])
+            expected = contenders["torch"]().numpy()
+            error = np.abs(net(x).reshape(expected.shape) - expected).max()
+            work = sum(net.multiply_adds(batch).values())
+            yield interleave(f"{net.name} forward, batch {batch}", contenders, seconds=seconds, gflop=2e-9 * work,
+                             note=f"largest difference {error:.1e}")
 
 
-def training(seconds: float) -> Iterator[Row]:
+def training(seconds: float, compiled: bool) -> Iterator[Row]:
     """One training step of ZFNet, batch 16: forward, backward, SGD with momentum."""
     from zfcore.training import SGD, train_step
 
@@ -84,9 +61,12 @@ def training(seconds: float) -> Iterator[Row]:
     images = layouts(x)
     optimizer = SGD(learning_rate=1e-4, momentum=0.9)
     targets = torch.from_numpy(labels)
-    yield interleave("ZFNet training step, batch 16", {
-        OURS: lambda: train_step(net, x, labels, optimizer),
-        **{name: training_step(model, images[name], targets) for name, model in peers.items()}}, seconds=seconds)
+    steps = {name: training_step(model, images[name], targets) for name, model in peers.items()}
+    if compiled:
+        model = in_layout(twin(net), "torch channels_last")
+        steps["torch.compile"] = training_step(torch.compile(model), images["torch channels_last"], targets)
+    yield interleave("zfnet training step, batch 16", {
+        OURS: lambda: train_step(net, x, labels, optimizer), **steps}, seconds=seconds)
 
 
 def projections(seconds: float) -> Iterator[Row]:
@@ -115,8 +95,43 @@ def projections(seconds: float) -> Iterator[Row]:
         yield batch
 
 
+def photographs(folder: Path, count: int = 300) -> None:
+    """JPEG files of 500 x 375: crops of the two photographs that scikit-learn brings along."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    generator = np.random.default_rng(6)
+    sources = [Image.fromarray(image) for image in load_sample_images().images]
+    for number in range(count):
+        source = sources[number % len(sources)]
+        width = int(generator.integers(200, source.width))
+        height = width * 3 // 4
+        left, top = (int(generator.integers(0, limit + 1)) for limit in (
+            source.width - width, max(source.height - height, 0)))
+        crop = source.crop((left, top, left + width, min(top + height, source.height)))
+        crop.resize((500, 375)).save(folder / f"{number:03}.jpg", quality=85)
+
+
+def scans(seconds: float) -> Iterator[Row]:
+    """An atlas of AlexNet's convolutions over 300 photographs, beside the bare forward passes."""
+    net = models.alexnet().initialize(0, "he")
+    x = np.random.default_rng(3).standard_normal((20, *net.input_shape), dtype=np.float32)
+    names = [f"conv{number}" for number in range(1, 6)]
+    with tempfile.TemporaryDirectory() as folder:
+        photographs(Path(folder))
+
+        def bare() -> None:
+            for _ in range(15):
+                net.forward(x, to="conv5")
+
+        yield interleave("scan of 300 photographs, alexnet conv1-5", {
+            OURS: lambda: zfcore.atlas(net, folder, names, batch_size=20, progress=False),
+            "zfcore forward only": bare}, seconds=seconds, rounds=3, note="the peer is our own bare forward pass")
+
+
 def rows(seconds: float, compiled: bool) -> Iterator[Row]:
     """All whole-network benchmarks."""
     yield from forward(seconds, compiled)
-    yield from training(seconds)
+    yield from training(seconds, compiled)
     yield from projections(seconds)
+    yield from scans(seconds)

@@ -1,4 +1,4 @@
-"""Every op on the shapes of ZFNet, beside PyTorch in its better layout."""
+"""Every op on the shapes of the large networks, beside PyTorch in its better layout."""
 
 from __future__ import annotations
 
@@ -16,12 +16,26 @@ from .torch_networks import layouts
 
 BATCH = 16
 # name, input height and channels, filters, window, stride, padding, input needs a gradient
+# name, batch, input height and channels, filters, window, stride, padding, groups
 CONVOLUTIONS = [
-    ("conv1 7x7 s2 3->96", 224, 3, 96, 7, 2, 1),
-    ("conv2 5x5 s2 96->256", 55, 96, 256, 5, 2, 0),
-    ("conv3 3x3 256->384", 13, 256, 384, 3, 1, 1),
-    ("conv4 3x3 384->384", 13, 384, 384, 3, 1, 1),
-    ("conv5 3x3 384->256", 13, 384, 256, 3, 1, 1),
+    ("zf conv1 7x7 s2 3->96", 16, 224, 3, 96, 7, 2, 1, 1),
+    ("zf conv2 5x5 s2 96->256", 16, 55, 96, 256, 5, 2, 0, 1),
+    ("zf conv3 3x3 256->384", 16, 13, 256, 384, 3, 1, 1, 1),
+    ("zf conv4 3x3 384->384", 16, 13, 384, 384, 3, 1, 1, 1),
+    ("zf conv5 3x3 384->256", 16, 13, 384, 256, 3, 1, 1, 1),
+    ("alex conv1 11x11 s4 3->96", 16, 227, 3, 96, 11, 4, 0, 1),
+    ("alex conv2 5x5 96->256 g2", 16, 27, 96, 256, 5, 1, 2, 2),
+    ("alex conv4 3x3 384->384 g2", 16, 13, 384, 384, 3, 1, 1, 2),
+    ("alex conv5 3x3 384->256 g2", 16, 13, 384, 256, 3, 1, 1, 2),
+    ("vgg conv1_1 3x3 3->64", 4, 224, 3, 64, 3, 1, 1, 1),
+    ("vgg conv1_2 3x3 64->64", 4, 224, 64, 64, 3, 1, 1, 1),
+    ("vgg conv2_1 3x3 64->128", 4, 112, 64, 128, 3, 1, 1, 1),
+    ("vgg conv2_2 3x3 128->128", 4, 112, 128, 128, 3, 1, 1, 1),
+    ("vgg conv3_1 3x3 128->256", 4, 56, 128, 256, 3, 1, 1, 1),
+    ("vgg conv3_2 3x3 256->256", 4, 56, 256, 256, 3, 1, 1, 1),
+    ("vgg conv4_1 3x3 256->512", 4, 28, 256, 512, 3, 1, 1, 1),
+    ("vgg conv4_2 3x3 512->512", 4, 28, 512, 512, 3, 1, 1, 1),
+    ("vgg conv5_1 3x3 512->512", 4, 14, 512, 512, 3, 1, 1, 1),
 ]
 POOLS = [("pool1 110x110x96", 110, 96), ("pool2 26x26x256", 26, 256), ("pool5 13x13x256", 13, 256)]
 
@@ -40,14 +54,24 @@ def _peers(tensors: dict[str, torch.Tensor], call: Callable[[torch.Tensor], Any]
     return {name: under_no_grad(tensor) for name, tensor in tensors.items()}
 
 
+def _error(value: Any, exact: torch.Tensor) -> float:
+    """Root mean square of the difference from float64, relative to that of the values; NCHW or NHWC."""
+    array = value.numpy() if isinstance(value, torch.Tensor) else value.transpose(0, 3, 1, 2)
+    return float(np.sqrt(np.mean((array - exact.numpy()) ** 2) / np.mean(exact.numpy() ** 2)))
+
+
 def convolutions(seconds: float) -> Iterator[Row]:
-    """Forward with fused ReLU, input gradient and weight gradient of ZFNet's five layers."""
+    """Forward with ReLU, input gradient and weight gradient of the layers of ZFNet, AlexNet and VGG-16.
+
+    The notes give both errors against float64, ours first. Ours is `algorithm="auto"`, as in networks.
+    """
     engine = ops.bind()
-    for name, size, channels, filters, window, stride, padding in CONVOLUTIONS:
-        x, xs = _both((BATCH, size, size, channels), 0)
-        w = np.random.default_rng(1).standard_normal((filters, window, window, channels), dtype=np.float32) * 0.05
+    for name, batch, size, channels, filters, window, stride, padding, groups in CONVOLUTIONS:
+        x, xs = _both((batch, size, size, channels), 0)
+        shape = (filters, window, window, channels // groups)
+        w = np.random.default_rng(1).standard_normal(shape, dtype=np.float32) * 0.05
         b = np.zeros(filters, np.float32)
-        settings = {"stride": stride, "padding": padding}
+        settings = {"stride": stride, "padding": padding, "groups": groups, "algorithm": "auto"}
         y = engine.convolution(x, w, b, **settings)
         dy, dys = _both(y.shape, 2)
         weights = layouts(w)
@@ -55,21 +79,31 @@ def convolutions(seconds: float) -> Iterator[Row]:
         gflop = 2e-9 * y.size * w[0].size
 
         def forward(key: str) -> Callable[[], Any]:
-            return lambda: functional.relu_(functional.conv2d(xs[key], weights[key], bias, stride, padding))
+            def run() -> Any:
+                with torch.no_grad():
+                    return functional.relu_(functional.conv2d(xs[key], weights[key], bias, stride, padding, 1, groups))
+            return run
 
-        def backward(key: str, wanted: list[bool]) -> Callable[[], Any]:
+        def backward(key: str, wanted: int) -> Callable[[], Any]:
+            mask = [place == wanted for place in range(3)]
             return lambda: torch.ops.aten.convolution_backward(
-                dys[key], xs[key], weights[key], None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, wanted)
+                dys[key], xs[key], weights[key], None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups,
+                mask)[wanted]
 
-        yield interleave(f"{name} forward + ReLU", {
-            OURS: lambda: engine.convolution(x, w, b, activation="relu", **settings),
-            **{key: forward(key) for key in xs}}, seconds=seconds, gflop=gflop)
-        yield interleave(f"{name} input gradient", {
-            OURS: lambda: engine.convolution_input_gradient(dy, w, x.shape, **settings),
-            **{key: backward(key, [True, False, False]) for key in xs}}, seconds=seconds, gflop=gflop)
-        yield interleave(f"{name} weight gradient", {
-            OURS: lambda: engine.convolution_weight_gradient(dy, x, w.shape, **settings),
-            **{key: backward(key, [False, True, False]) for key in xs}}, seconds=seconds, gflop=gflop)
+        double = {"x": xs["torch"].double(), "w": weights["torch"].double(), "dy": dys["torch"].double()}
+        exact = functional.relu_(functional.conv2d(double["x"], double["w"], None, stride, padding, 1, groups))
+        gradients = torch.ops.aten.convolution_backward(
+            double["dy"], double["x"], double["w"], None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups,
+            [True, True, False])
+        ours: dict[str, Callable[[], Any]] = {
+            "forward + ReLU": lambda: engine.convolution(x, w, b, activation="relu", **settings),
+            "input gradient": lambda: engine.convolution_input_gradient(dy, w, x.shape, **settings),
+            "weight gradient": lambda: engine.convolution_weight_gradient(dy, x, w.shape, **settings)}
+        for place, (kind, call) in enumerate(ours.items()):
+            theirs = {key: forward(key) if place == 0 else backward(key, place - 1) for key in xs}
+            true = exact if place == 0 else gradients[place - 1]
+            note = f"errors {_error(call(), true):.1e}, {_error(theirs['torch'](), true):.1e}"
+            yield interleave(f"{name} {kind}", {OURS: call, **theirs}, seconds=seconds, gflop=gflop, note=note)
 
 
 def linears(seconds: float) -> Iterator[Row]:
@@ -210,6 +244,6 @@ def others(seconds: float) -> Iterator[Row]:
 
 
 def rows(seconds: float) -> Iterator[Row]:
-    """All op benchmarks."""
-    for family in (convolutions, linears, pools, normalizations, others):
+    """All op benchmarks but the convolutions'."""
+    for family in (linears, pools, normalizations, others):
         yield from family(seconds)

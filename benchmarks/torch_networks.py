@@ -10,17 +10,48 @@ import torch
 from torch import nn
 
 
-def zfnet(classes: int = 1000) -> nn.Sequential:
-    """ZFNet, layer by layer, no in-place ReLU (Captum's hooks need that)."""
-    return nn.Sequential(
-        nn.Conv2d(3, 96, 7, 2, 1), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True),
-        nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0),
-        nn.Conv2d(96, 256, 5, 2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True),
-        nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0),
-        nn.Conv2d(256, 384, 3, 1, 1), nn.ReLU(), nn.Conv2d(384, 384, 3, 1, 1), nn.ReLU(),
-        nn.Conv2d(384, 256, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(0.5),
-        nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, classes))
+def twin(net: Any) -> nn.Sequential:
+    """The same network in PyTorch with the same weights, without a final softmax: a chain of layers only."""
+    modules: list[nn.Module] = []
+    shape = maps = net.input_shape
+    for node in net.nodes.values():
+        layer, kind = node.layer, type(node.layer).__name__
+        if kind == "Convolution":
+            pads = layer._padding(shape[:2])
+            module: nn.Module = nn.Conv2d(shape[-1], layer.filters, layer._window, layer._stride,
+                                          (pads[0], pads[2]), groups=layer.groups)
+            _set(module, layer.parameters["weight"].transpose(0, 3, 1, 2), layer.parameters["bias"])
+        elif kind == "Linear":
+            weight = layer.parameters["weight"]
+            if modules and isinstance(modules[-1], nn.Flatten):
+                weight = weight.reshape(-1, *maps).transpose(0, 3, 1, 2).reshape(len(weight), -1)
+            module = nn.Linear(weight.shape[1], weight.shape[0])
+            _set(module, weight, layer.parameters["bias"])
+        elif kind == "MaxPool":
+            module = nn.MaxPool2d(layer._window, layer._stride, ceil_mode=layer.ceil_mode)
+        elif kind == "ResponseNorm":
+            scale = 1 if layer.alpha_is_divided_by_size else layer.size
+            module = nn.LocalResponseNorm(layer.size, layer.alpha * scale, layer.beta, layer.k)
+        elif kind == "Flatten":
+            maps = shape
+            module = nn.Flatten()
+        elif kind == "Dropout":
+            module = nn.Dropout(layer.rate)
+        elif kind == "Softmax":
+            continue
+        else:
+            raise ValueError(f"twin: layer is {kind}; allowed: a layer of ZFNet, AlexNet or VGG-16")
+        modules.append(module)
+        if layer.activation:
+            modules.append(nn.ReLU())  # not in place: Captum's hooks need that
+        shape = node.shape
+    return nn.Sequential(*modules)
+
+
+def _set(module: Any, weight: np.ndarray, bias: np.ndarray) -> None:
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
+        module.bias.copy_(torch.from_numpy(bias))
 
 
 # Index of each convolution in the sequence above.

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zfcore import ops
-from zfcore.backends import memory
+from zfcore.kernels import memory
 from zfcore.kernels.pooling import max_pool_kernel
 
 FLOATS = memory.LARGE // 4
@@ -180,7 +180,7 @@ def test_a_forked_child_may_allocate_while_the_parent_holds_the_lock():
 
 
 def test_arrays_that_outlive_the_interpreter_are_no_trouble():
-    code = "from zfcore.backends import memory; kept = [memory.empty((1 << 20,), 'f4') for _ in range(3)]"
+    code = "from zfcore.kernels import memory; kept = [memory.empty((1 << 20,), 'f4') for _ in range(3)]"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stderr == ""
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zfcore.study import results
-from zfcore.study.results import ResultError, load, save
+from zfcore.formats import results
+from zfcore.formats.results import ResultError, load, save
 
 ARRAYS = {"values": np.arange(12, dtype=np.float32).reshape(3, 4), "empty": np.zeros((0, 5), np.int32),
           "flags": np.array([True, False])}

@@ -22,7 +22,7 @@ _NAMES = {
     "ImageFolder": "data", "Arrays": "data",
     "set_num_threads": "kernels.threads", "get_num_threads": "kernels.threads",
 }
-_MODULES = ("backends", "data", "files", "formats", "geometry", "initializers", "layers", "models",
+_MODULES = ("backends", "data", "explain", "files", "formats", "geometry", "initializers", "layers", "models",
             "network", "ops", "pictures", "preprocessing", "report", "rules", "study", "training", "units")
 __all__ = ["__version__", *_NAMES, *_MODULES]
 

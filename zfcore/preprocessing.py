@@ -110,6 +110,24 @@ class Preprocessing:
             return (ordered.astype(np.float32) - self.mean) * self.scale
         return self._apply_tiles(ordered, tile)
 
+    def restore(self, x: np.ndarray) -> np.ndarray:
+        """The way back: a network's numbers (N, height, width, channels) as uint8 RGB or gray pixels.
+
+        Values outside what pixels can show become 0 or 255. A per-pixel mean of another size than the
+        images' is replaced by its channels' means.
+        """
+        mean = self.mean
+        if mean.ndim == 3 and mean.shape != x.shape[1:]:
+            mean = mean.mean(axis=(0, 1))
+        pixels = np.rint(np.clip(x / self.scale + mean, 0, 255)).astype(np.uint8)
+        return pixels[..., ::-1] if self.channels == "BGR" else pixels
+
+    def limits(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest numbers that pixels 0..255 become, for images of (height, width, channels)."""
+        mean = self.mean.mean(axis=(0, 1)) if self.mean.ndim == 3 and self.mean.shape != shape else self.mean
+        ends = np.stack([np.broadcast_to((np.float32(end) - mean) * self.scale, shape) for end in (0, 255)])
+        return ends.min(axis=0), ends.max(axis=0)
+
     def _apply_tiles(self, pixels: np.ndarray, tile: Tile) -> np.ndarray:
         height, width = tile.extent
         if self.mean.ndim == 3 and self.mean.shape[:2] != (height, width):

@@ -21,6 +21,7 @@ from ..kernels.loss import (  # noqa: F401
     softmax_cross_entropy_gradient,
     softmax_gradient,
 )
+from ..kernels.memory import empty, readable  # noqa: F401
 from ..kernels.normalization import (  # noqa: F401
     batch_norm,
     batch_norm_gradient,
@@ -46,7 +47,7 @@ from ..kernels.pooling import (  # noqa: F401
     switches_to_flat,
 )
 from ..kernels.update import adam_step, renormalize_filters, sgd_step  # noqa: F401
-from .memory import empty, readable  # noqa: F401
+from ..kernels.winograd_weights import fast_convolution  # noqa: F401
 
 name = "numba"
 

@@ -17,7 +17,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from . import atlas, convert, demo, info, project
+from . import (
+    architecture,
+    atlas,
+    convert,
+    correspondence,
+    demo,
+    embed,
+    evolution,
+    explain,
+    info,
+    invariance,
+    occlusion,
+    project,
+)
 from .common import one_line
 
 __all__ = ["app", "main"]
@@ -58,7 +71,11 @@ def _root(
 
 
 for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atlas.atlas),
-                        ("project", project.project), ("merge", atlas.merge), ("convert", convert.convert)):
+                        ("project", project.project), ("merge", atlas.merge), ("convert", convert.convert),
+                        ("explain", explain.explain), ("embed", embed.embed),
+                        ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
+                        ("invariance", invariance.invariance), ("evolution", evolution.evolution),
+                        ("architecture", architecture.architecture)):
     app.command(_name)(_command)
 
 

@@ -45,7 +45,9 @@ def atlas(
     out: Out,
     layers: Annotated[str | None, typer.Option("--layers", metavar="NAMES", show_default=False,
                                                help="As in conv3,conv5; default: convolutions.")] = None,
-    top: Annotated[str, typer.Option("--top", metavar="N", help="Activations a map, one an image.")] = "9",
+    top: Annotated[str, typer.Option("--top", metavar="N", help="Activations a map.")] = "9",
+    many_per_image: Annotated[bool, typer.Option("--many-per-image",
+                                                 help="Let one image have several of a map's entries.")] = False,
     rule: Rule = "deconvnet",
     batch_size: BatchSize = "32",
     memory_limit: Annotated[str, typer.Option("--memory-limit", metavar="SIZE", help=MEMORY)] = "2GB",
@@ -53,6 +55,10 @@ def atlas(
                                              help="Scan part I of N; `zfcore merge` joins them.")] = None,
     on_bad_image: Annotated[str, typer.Option("--on-bad-image", metavar="fail|skip",
                                               help="Stop, or leave it out and record it.")] = "fail",
+    resume: Annotated[bool, typer.Option("--resume", help=(
+        "Keep the scan's state in OUT.state, and go on from there if there is one."))] = False,
+    save_every: Annotated[str, typer.Option("--save-every", metavar="N",
+                                            help="Images between two states.")] = "5000",
     architecture: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
@@ -66,20 +72,24 @@ def atlas(
     \b
     zfcore atlas model.safetensors photos --layers conv3,conv5 --out atlas
     zfcore atlas model.safetensors photos --shard 1/2 --out part1     (and 2/2 elsewhere)
+    zfcore atlas model.safetensors million --resume --out atlas     (again after a crash)
 
-    One pass over the images finds each map's strongest activations, one an image, and each is
-    projected to pixels through its own pooling switches. Writes index.html, PNG grids like those of
-    Zeiler & Fergus, the arrays, and summary.json. Says what memory and about what time it will take.
+    One pass over the images finds each map's strongest activations, one an image unless asked
+    otherwise, and each is projected to pixels through its own pooling switches. Writes index.html,
+    PNG grids like those of Zeiler & Fergus, the arrays, units.csv, entries.csv and summary.json.
+    Says what memory and about what time it will take.
     """
     refuse_device(device)
     guard_output(out, force, model, images)
     entries, batch = integer("--top", top, 1), integer("--batch-size", batch_size, 1)
-    number = integer("--seed", seed, 0)
+    number, pause = integer("--seed", seed, 0), integer("--save-every", save_every, 1)
+    kept = out.absolute().with_name(out.absolute().name + ".state") if resume else None
     limit, piece = byte_count("--memory-limit", memory_limit), shard(part)
     chosen = None if layers is None else names("--layers", layers)
     from .. import rules
     from ..data import open_images
     from ..study.scan import scan
+    from ..study.state import State
 
     rules.get(rule)
     source = open_images(images, on_bad=on_bad_image)
@@ -87,9 +97,11 @@ def atlas(
                      input_size=input_size)
     begun = time.perf_counter()
     found = scan(net, source, chosen, entries, batch_size=batch, memory_limit=limit, shard=piece,
-                 scratch=out.absolute().parent)
+                 scratch=out.absolute().parent, one_per_image=not many_per_image, state=kept, save_every=pause)
     extra = {"model": model, "seconds": {"scan": round(time.perf_counter() - begun, 2)}}
     finish(found, out, force, json, extra, rule=rule)
+    if kept is not None:
+        State(kept).remove()
 
 
 def merge(
@@ -131,9 +143,12 @@ def finish(found: Atlas, out: Path, force: bool, json: bool, extra: dict[str, An
     """Write an atlas's arrays, and with its network the report; tell the user."""
     from .. import report
     from ..files import atomic_folder
+    from ..study.tables import entries_csv, units_csv
 
     summary = {**found.summary, **extra}
     with atomic_folder(out, force) as folder:
+        (folder / "units.csv").write_text(units_csv(found), encoding="utf-8")
+        (folder / "entries.csv").write_text(entries_csv(found), encoding="utf-8")
         if found.network is None:
             found.save(folder / "atlas")
         else:

@@ -32,6 +32,7 @@ from .matrix import (
     multiply_block,
     multiply_transposed_block,
 )
+from .memory import empty
 from .patches import Patches, gather, patches_of, scatter
 from .threads import parallel
 
@@ -405,7 +406,7 @@ def convolution_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarr
     items = groups * _ceil(sizes.columns, FILTERS) * _ceil(sizes.depth, WEIGHT_BYTES // x.itemsize)
     parts = max(1, min(_ceil(32, items), images * _ceil(sizes.cells, PIXELS)))
     out = flat(dweight)
-    partial = out if parts == 1 else np.empty(parts * dweight.size, x.dtype)
+    partial = out if parts == 1 else empty((parts * dweight.size,), x.dtype)
     patches = patches_of(x, groups, width, columns, stride, padding[0], padding[2], dilation)
     parallel(_weight_gradient, parts * items, partial, flat(dy), flat(x), patches, sizes, parts)
     if parts > 1:

@@ -25,6 +25,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from .compile import kernel
+from .memory import empty
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
@@ -49,6 +50,7 @@ VECTOR_BYTES, ROWS, FUSED = _machine()
 PANEL_BYTES = 2 * VECTOR_BYTES
 DEPTH = 256  # numbers of a left row that are multiplied before the sums are added to the output
 STRIDE = DEPTH + 16  # from one row of a left tile to the next: an odd number of cache lines
+COMING = 32  # rows of the right matrix that a product asks for before it comes to them
 AHEAD = 6  # rows that packing asks for before it comes to them
 DOT_COLUMNS = 6  # weight rows of a tile of dot products
 DOT_ROWS = 4 if VECTOR_BYTES == 64 else 2 if ROWS > 4 else 1
@@ -57,7 +59,7 @@ DOT_ROWS = 4 if VECTOR_BYTES == 64 else 2 if ROWS > 4 else 1
 def aligned(size: int, dtype: Any) -> np.ndarray:
     """Uninitialised vector whose first element starts a cache line, with a panel of slack behind it."""
     itemsize = np.dtype(dtype).itemsize
-    raw = np.empty(size + (64 + PANEL_BYTES) // itemsize, dtype)
+    raw = empty((size + (64 + PANEL_BYTES) // itemsize,), dtype)
     start = -raw.ctypes.data % 64 // itemsize
     return raw[start:]
 
@@ -115,6 +117,14 @@ class _Emitter:
                                           INT32(0))
         return self.shuffle(one, [0] * self.lanes)
 
+    def prefetch(self, pointer: Any, vector: int = 0) -> None:
+        """Ask for a vector's cache line; an address outside the array does no harm."""
+        place = self.builder.bitcast(self.move(pointer, vector * self.lanes), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32])
+        name = "llvm.prefetch.p0" + ("" if str(place.type) == "ptr" else "i8")  # LLVM 14 has typed pointers
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        self.builder.call(function, [place, INT32(0), INT32(2), INT32(1)])  # to read, into the second level
+
     def multiply_add(self, left: Any, right: Any, total: Any) -> Any:
         if not FUSED:
             return self.builder.fadd(total, self.builder.fmul(left, right))
@@ -169,11 +179,14 @@ def _multiply(vectors: int, by_rows: bool) -> Any:
             emit = _Emitter(context, builder, signature, arguments)
             c_step, a_step, b_step, rows, depth = (arguments[i] for i in (2, 5, 8, 9, 10))
             out, left, right = (emit.pointer(array) for array in (0, 3, 6))
+            ahead = builder.mul(b_step, INT64(COMING))
 
             def tile(height: int) -> None:
                 def step(values: list[Any]) -> list[Any]:
                     a, b, *sums = values
                     columns = [emit.load(b, vector) for vector in range(vectors)]
+                    for vector in range(vectors):
+                        emit.prefetch(emit.move(b, ahead), vector)
                     for row in range(height):
                         number = emit.broadcast(emit.move(a, row * STRIDE if by_rows else row))
                         for vector in range(vectors):
@@ -295,12 +308,8 @@ def prefetch(typing: Any, array: Any, start: Any) -> Any:
     signature = types.void(array, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = builder.bitcast(_Emitter(context, builder, signature, arguments).pointer(0),
-                                ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32])
-        name = "llvm.prefetch.p0" + ("" if str(place.type) == "ptr" else "i8")  # LLVM 14 has typed pointers
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        builder.call(function, [place, INT32(0), INT32(2), INT32(1)])  # to read, into the second level
+        emit = _Emitter(context, builder, signature, arguments)
+        emit.prefetch(emit.pointer(0))
         return context.get_dummy_value()
 
     return signature, generate

@@ -29,6 +29,7 @@ class Run:
     pre : whether the tensor before a fused ReLU is wanted, as cache["pre"]
     seed, step : key and counter of dropout's generator
     tile : where the inputs lie in their maps when they are crops; the layer then pads nothing
+    algorithm : of convolutions, up and down; "direct" where a crop must give the whole map's bits
     """
 
     training: bool = False
@@ -37,6 +38,7 @@ class Run:
     seed: int = 0
     step: int = 0
     tile: Tile | None = None
+    algorithm: str = "auto"
 
 
 INFERENCE = Run()

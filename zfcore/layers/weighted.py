@@ -97,7 +97,8 @@ class Convolution(Layer):
     def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
         x = inputs[0]
         sizes = {"stride": self._stride, "dilation": self._dilation, "groups": self.groups,
-                 "padding": (0, 0, 0, 0) if run.tile else self._padding(x.shape[1:3])}
+                 "padding": (0, 0, 0, 0) if run.tile else self._padding(x.shape[1:3]),
+                 "algorithm": run.algorithm}
         fused = None if run.pre else self.activation
         weight, bias = self.parameters["weight"], self.parameters.get("bias")
         y = ops.convolution(x, weight, bias, activation=fused, **sizes)

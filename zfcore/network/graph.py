@@ -14,7 +14,7 @@ from ..layers import Layer, Run, Shape, from_config
 from ..preprocessing import Preprocessing
 from ..rules import Rule
 from ..units import PRE, Unit, tensor_node
-from . import cones, projection, tables, walk
+from . import cones, projection, sizes, tables, walk
 from .cones import Cone
 from .walk import IMAGE, Backward, Forward, Node
 
@@ -33,6 +33,8 @@ class Network:
     class_names : names of the output's units
     scheme : the initialiser that `initialize` uses by default
     backend : where it runs; None: ZFCORE_BACKEND, else numba
+    algorithm : of its convolutions, see `ops.convolution`: "auto" takes Winograd's algorithm where it is
+        faster, "direct" the one with smaller rounding errors. Projections are always direct
 
     `metadata` holds texts that travel with a saved network, such as how it was trained.
 
@@ -46,16 +48,18 @@ class Network:
 
     def __init__(self, name: str = "", input_shape: Sequence[int] = (224, 224, 3), *,
                  preprocessing: Preprocessing | None = None, class_names: Sequence[str] | None = None,
-                 scheme: str = "zf", backend: str | None = None) -> None:
+                 scheme: str = "zf", backend: str | None = None, algorithm: str = "auto") -> None:
         checks.require(isinstance(input_shape, (tuple, list)) and len(input_shape) == 3,
                        "Network", "input_shape", input_shape, "(height, width, channels)")
         shape = tuple(checks.integer("Network", "input_shape", size, 1) for size in input_shape)
         checks.fits("Network", "input_shape", shape)
         checks.one_of("Network", "scheme", scheme, initializers.SCHEMES)
+        checks.one_of("Network", "algorithm", algorithm, ("auto", "direct"))
         self.name = str(name)
         self.preprocessing = preprocessing
         self.class_names = None if class_names is None else [str(item) for item in class_names]
         self.scheme = scheme
+        self.algorithm = algorithm
         self.metadata: dict[str, str] = {}
         self.nodes: dict[str, Node] = {}
         self.shapes: dict[str, Shape] = {IMAGE: shape}
@@ -183,7 +187,8 @@ class Network:
         self._check_input(x)
         nodes = self.below((top, *keep))
         self._check_parameters(nodes)
-        run = Run(training=training, parameters=cache and parameters, seed=seed, step=step)
+        run = Run(training=training, parameters=cache and parameters, seed=seed, step=step,
+                  algorithm=self.algorithm)
         result = walk.up(self.ops, x, nodes, keep={*keep, top}, cache=cache, run=run)
         result.tensor = top
         result.output = result.kept[top] if top in keep else result.kept.pop(top)
@@ -265,6 +270,10 @@ class Network:
         """Project units from their tiles of pixels; see `projection.project_tiles`."""
         return projection.project_tiles(self, tiles, origins, layer, maps, rows, columns, rule, seed,
                                         batch_size=batch_size, allow_negative=allow_negative)
+
+    def at_size(self, height: int, width: int, to: str | None = None) -> Network:
+        """The layers up to `to` for images of another size, parameters shared; see `sizes.at_size`."""
+        return sizes.at_size(self, height, width, to)
 
     def layers(self) -> list[tables.Row]:
         """A row for every layer: name, type, output shape, parameters, receptive field, multiply-adds."""

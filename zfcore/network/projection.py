@@ -210,7 +210,8 @@ def _walk(network: Network, cone: Cone, tiles: np.ndarray, layer: str, maps: np.
     network._check_parameters(nodes)
     ops, top = network.ops, nodes[-1]
     frame = Frame() if cone.whole else Crop(cone, network.shapes, rows, columns)
-    forward = walk.up(ops, tiles, nodes, keep={layer}, cache=True, run=Run(parameters=False), frame=frame)
+    run = Run(parameters=False, algorithm="direct")  # on crops as on whole images: the same bits
+    forward = walk.up(ops, tiles, nodes, keep={layer}, cache=True, run=run, frame=frame)
     tensor = forward.kept[layer]
     # In a crop the top tile is the unit itself.
     place: tuple[Any, ...] = (np.arange(len(tiles)), maps)

@@ -241,7 +241,8 @@ class _Page:
                       ("images scanned", f"{parts or 'none'} of {atlas.count}"), ("rule", self.rule),
                       ("preprocessing", repr(atlas.preprocessing))]
         return {"top": atlas.top, "layers": self.shown, "filters": self._filters(), "example": first,
-                "rule": {"text": text, "caveat": caveat}, "labelled": bool(atlas.labels), "version": __version__,
+                "rule": {"text": text, "caveat": caveat}, "labelled": bool(atlas.labels),
+                "one_per_image": atlas.one_per_image, "version": __version__,
                 "skipped": [printable(reason) for reason in atlas.skipped.values()],
                 "provenance": provenance + list(atlas.versions.items())}
 

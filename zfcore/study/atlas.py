@@ -1,4 +1,4 @@
-"""The atlas: for every feature map the strongest activations over a data set, one an image.
+"""The atlas: for every feature map the strongest activations over a data set.
 
 What is kept of an activation (value, image, position, the pixels of its receptive field) is all
 that a projection needs: switches, masks and normalisations are computed again on its cone. So one
@@ -46,6 +46,7 @@ class Atlas:
     preprocessing : what made the network's input of the pixels
     network_name : for titles
     versions : what computed it
+    one_per_image : whether an image has at most one entry a map
     network : the network, where it is at hand; never saved
     """
 
@@ -62,6 +63,7 @@ class Atlas:
     preprocessing: Preprocessing
     network_name: str = ""
     versions: dict[str, str] = field(default_factory=results.versions)
+    one_per_image: bool = True
     network: Any = field(default=None, repr=False)
 
     def __getitem__(self, layer: str) -> LayerTop:
@@ -102,7 +104,7 @@ class Atlas:
         """
         everyone = (self, *others)
         for other in others:
-            mine, theirs = self._identity(), other._identity()
+            mine, theirs = self.identity(), other.identity()
             different = [key for key in mine if mine[key] != theirs[key]]
             if different:
                 raise AtlasError("Atlas.merge: " + "; ".join(
@@ -120,12 +122,12 @@ class Atlas:
             skipped=dict(sorted(skipped.items())), hashes={**self.hashes, "pixels": f"{total:064x}"},
             network=next((atlas.network for atlas in everyone if atlas.network is not None), None))
 
-    def _identity(self) -> dict[str, Any]:
-        """What shards of one scan have in common."""
+    def identity(self) -> dict[str, Any]:
+        """What parts of one scan have in common."""
         return {"the networks": self.hashes["network"], "the data sets": self.hashes["images"],
                 "the layers": {name: part.values.shape for name, part in self.layers.items()},
                 "top": self.top, "the sizes of the images": self.image_shape,
-                "numbers of images": self.count}
+                "numbers of images": self.count, "the rules for images": self.one_per_image}
 
     def projections(self, layer: str, *, maps: Any = None, rule: str = "deconvnet",
                     seed: str = "activation", network: Any = None, batch_size: int = 64
@@ -215,7 +217,8 @@ class Atlas:
             "network": self.network_name, "layers": list(self.layers), "top": self.top, "images": self.count,
             "image_shape": self.image_shape, "covered": self.covered, "class_names": self.class_names,
             "names": self.names, "labels": self.labels, "skipped": self.skipped, "hashes": self.hashes,
-            "preprocessing": self.preprocessing.to_config(), "versions": self.versions}
+            "preprocessing": self.preprocessing.to_config(), "versions": self.versions,
+            "one_per_image": self.one_per_image}
         results.save(path, KIND, description, arrays, force=force)
 
     @classmethod
@@ -248,7 +251,7 @@ class Atlas:
                         [(begin, end) for begin, end in stored["covered"]], by_index("names"),
                         by_index("labels"), stored["class_names"], by_index("skipped"), stored["hashes"],
                         Preprocessing.from_config(stored["preprocessing"], tensors), stored["network"],
-                        stored["versions"])
+                        stored["versions"], stored.get("one_per_image", True))
         except (KeyError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise results.ResultError(f"{path}: not a whole atlas ({reason})") from error

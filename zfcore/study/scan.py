@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from .. import checks
 from ..data import Images, Stream, open_images
 from . import results
 from .atlas import Atlas, images_of
-from .top import Collector, patch_size
+from .state import State
+from .top import Collector, patch_size, strongest_of
 
 MEMORY_LIMIT = 4 * 2**30
+SAVE_EVERY = 5000  # images between two states
 
 
 @dataclass
@@ -65,7 +68,8 @@ def forecast(network: Any, layers: Sequence[str], images: int, *, top: int = 9, 
 def scan(network: Any, images: Any, layers: Sequence[str] | str | None = None, top: int = 9, *,
          batch_size: int = 32, memory_limit: int = MEMORY_LIMIT,
          scratch: str | os.PathLike[str] | None = None, shard: tuple[int, int] = (0, 1),
-         threads: int | None = None, on_bad: str = "fail", progress: bool = True) -> Atlas:
+         threads: int | None = None, on_bad: str = "fail", one_per_image: bool = True,
+         state: str | os.PathLike[str] | None = None, save_every: int = SAVE_EVERY, progress: bool = True) -> Atlas:
     """Find every feature map's strongest activations over a data set, in one pass.
 
     Memory does not grow with the data set. Images are decoded by threads while the network works.
@@ -75,13 +79,18 @@ def scan(network: Any, images: Any, layers: Sequence[str] | str | None = None, t
     network : the network; its preprocessing says how images become its input
     images : a data set, or what `data.open_images` takes: a folder, files, a packed set, an array
     layers : names of layers, a list or "conv3,conv5"; every convolution
-    top : entries a map, one an image
+    top : entries a map
     batch_size, threads : images at a time, and threads that decode; the result does not depend on them
     memory_limit : bytes that the kept patches may take in memory; beyond it they go to a temporary
         file in `scratch`, and without that folder it is an error, before any work
     scratch : a folder for that file, which is removed with the atlas
     shard : (number, of how many): scan only this part; `Atlas.merge` joins the parts
     on_bad : for images given as paths: "fail" or "skip" bad pictures; skipped ones are recorded
+    one_per_image : at most one entry of a map is from the same image; False: as many as are strongest
+    state : a folder in which the scan keeps what it has, every `save_every` images and at the end; a scan
+        that was killed goes on from there, with the same result bit for bit. Delete it when the
+        atlas is saved
+    save_every : images between two states
     progress : print a forecast and a progress bar on stderr
 
     Returns
@@ -97,6 +106,7 @@ def scan(network: Any, images: Any, layers: Sequence[str] | str | None = None, t
     names = chosen_layers(network, layers)
     checks.integer("atlas", "top", top, 1)
     checks.integer("atlas", "batch_size", batch_size, 1)
+    checks.integer("atlas", "save_every", save_every, 1)
     number, parts = checks.pair("atlas", "shard", shard, 0)
     checks.require(number < parts, "atlas", "shard", shard, "(number, parts) with number < parts")
     checks.require(len(source) > 0, "atlas", "images", "an empty data set", "at least one image")
@@ -107,29 +117,19 @@ def scan(network: Any, images: Any, layers: Sequence[str] | str | None = None, t
                     "input: load(path, preprocessing='torchvision') or another preset, or a JSON file")
     begin, end = len(source) * number // parts, len(source) * (number + 1) // parts
     expected = forecast(network, names, end - begin, top=top, batch_size=batch_size)
+    job = _Scan(network, source, names, top, begin, end, one_per_image)
+    keeper = None if state is None else State(state)
     folder = _room(expected, memory_limit, scratch)
     try:
-        collectors = []
-        for place, name in enumerate(names):
-            file = None if folder is None else Path(folder.name) / f"{place}.npy"
-            collectors.append(Collector(name, network.tensor_shape(name)[-1], top, network.cone(name),
-                                        network.input_shape[2], file))
-        stream = Stream(source, network.preprocessing, batch_size, begin, end, threads)
-        _run(network, source, stream, collectors, expected, progress)
+        with contextlib.nullcontext() if keeper is None else keeper.locked():
+            before = None if keeper is None else keeper.load(job.identity(), begin, end)
+            job.start(folder, before, batch_size, threads)
+            job.run(expected, progress, None if keeper is None else keeper.save, save_every)
     except BaseException:
         if folder is not None:
             folder.cleanup()
         raise
-    layers_found = {collector.layer: collector.finish() for collector in collectors}
-    kept = images_of(layers_found)
-    atlas = Atlas(
-        layers=layers_found, top=top, image_shape=network.input_shape, count=len(source),
-        covered=[(begin, end)] if end > begin else [], names={index: source.names[index] for index in kept},
-        labels={} if source.labels is None else {index: int(source.labels[index]) for index in kept},
-        class_names=source.class_names, skipped=dict(sorted(stream.skipped.items())),
-        hashes={"network": results.network_hash(network), "images": source.manifest(),
-                "pixels": f"{stream.pixel_hash:064x}"},
-        preprocessing=network.preprocessing, network_name=network.name, network=network)
+    atlas = job.atlas()
     if folder is not None:
         weakref.finalize(atlas, folder.cleanup)
     return atlas
@@ -162,46 +162,102 @@ def _room(expected: Forecast, memory_limit: int, scratch: Any) -> tempfile.Tempo
     return tempfile.TemporaryDirectory(prefix="zfcore-atlas-", dir=scratch)
 
 
-def _run(network: Any, source: Images, stream: Stream, collectors: list[Collector], expected: Forecast,
-         progress: bool) -> None:
-    """Feed all batches; after the first, say what to expect."""
-    from tqdm import tqdm
+class _Scan:
+    """A scan under way: where it is, and what it has found."""
 
-    with tqdm(total=expected.images, desc="atlas", unit="image", disable=not progress) as bar:
-        for batch in stream:
-            if expected.seconds is None:
-                # One image first, so that compiling kernels is not taken for the time of a batch.
-                _feed(network, source, batch.indices[:1], batch.pixels[:1], collectors, keep=False)
-                started = time.perf_counter()
-            _feed(network, source, batch.indices, batch.pixels, collectors)
-            if expected.seconds is None:
-                each = (time.perf_counter() - started) / len(batch.indices)
-                expected.seconds = each * expected.images
-                if progress:
-                    tqdm.write(f"atlas: {expected}", file=sys.stderr)
-            bar.update(int(batch.indices[-1]) + 1 - stream.begin - bar.n)
-        bar.update(expected.images - bar.n)
+    def __init__(self, network: Any, source: Images, layers: list[str], top: int, begin: int, end: int,
+                 one_per_image: bool) -> None:
+        self.network, self.source, self.layers, self.top = network, source, layers, top
+        self.begin, self.end, self.done, self.one_per_image = begin, end, begin, one_per_image
+        self.hashes = {"network": results.network_hash(network), "images": source.manifest()}
+        self.collectors: list[Collector] = []
 
+    def start(self, folder: tempfile.TemporaryDirectory[str] | None, before: Atlas | None, batch_size: int,
+              threads: int | None) -> None:
+        """Begin, or go on from an atlas of the first images."""
+        for place, name in enumerate(self.layers):
+            file = None if folder is None else Path(folder.name) / f"{place}.npy"
+            self.collectors.append(Collector(
+                name, self.network.tensor_shape(name)[-1], self.top, self.network.cone(name),
+                self.network.input_shape[2], file, None if before is None else before[name]))
+        if before is not None and before.covered:
+            self.done = before.covered[0][1]
+        self.stream = Stream(self.source, self.network.preprocessing, batch_size, self.done, self.end, threads)
+        if before is not None:
+            self.stream.skipped.update(before.skipped)
+            self.stream.pixel_hash = int(before.hashes["pixels"], 16)
 
-def _feed(network: Any, source: Images, indices: np.ndarray, pixels: np.ndarray,
-          collectors: list[Collector], keep: bool = True) -> None:
-    """Run a batch up to the highest layer and take its maps' maxima."""
-    shape = network.input_shape
-    if pixels.shape[1:] != shape:
-        checks.fail("atlas", f"size of {source.names[indices[0]]!r}", pixels.shape[1:],
-                    f"{shape}, the network's input (set the preprocessing's size and crop)")
-    tensors = network.features(network.preprocessing.apply(pixels), [each.layer for each in collectors])
-    for collector in collectors:
-        tensor = tensors.pop(collector.layer)
-        width = 1
-        if tensor.ndim == 2:
-            values, positions = tensor, np.zeros(tensor.shape, np.int32)
-        else:
-            width = tensor.shape[2]
-            values, positions = network.ops.map_maximum(tensor)
-        if keep:
-            collector.update(values, positions // width, positions % width, indices, pixels,
-                             [source.names[index] for index in indices])
+    def identity(self) -> dict[str, Any]:
+        """What a state must have in common with this scan."""
+        atlas = self.atlas()
+        atlas.layers = {}
+        shapes = {name: (self.network.tensor_shape(name)[-1], self.top) for name in self.layers}
+        return {**atlas.identity(), "the layers": shapes}
+
+    def atlas(self) -> Atlas:
+        """What was found so far."""
+        source, found = self.source, {each.layer: each.finish() for each in self.collectors}
+        kept = images_of(found)
+        skipped = self.stream.skipped if found else {}
+        pixels = self.stream.pixel_hash if found else 0
+        return Atlas(
+            layers=found, top=self.top, image_shape=self.network.input_shape, count=len(source),
+            covered=[(self.begin, self.done)] if self.done > self.begin else [],
+            names={index: source.names[index] for index in kept},
+            labels={} if source.labels is None else {index: int(source.labels[index]) for index in kept},
+            class_names=source.class_names, skipped=dict(sorted(skipped.items())),
+            hashes={**self.hashes, "pixels": f"{pixels:064x}"}, preprocessing=self.network.preprocessing,
+            network_name=self.network.name, one_per_image=self.one_per_image, network=self.network)
+
+    def run(self, expected: Forecast, progress: bool, save: Callable[[Atlas], None] | None, save_every: int) -> None:
+        """Feed all batches; after the first, say what to expect; every now and then keep the state."""
+        from tqdm import tqdm
+
+        saved = self.done
+        with tqdm(total=expected.images, initial=self.done - self.begin, desc="atlas", unit="image",
+                  disable=not progress) as bar:
+            for batch in self.stream:
+                if expected.seconds is None:
+                    # One image first, so that compiling kernels is not taken for the time of a batch.
+                    self._feed(batch.indices[:1], batch.pixels[:1], keep=False)
+                    started = time.perf_counter()
+                self._feed(batch.indices, batch.pixels)
+                if expected.seconds is None:
+                    each = (time.perf_counter() - started) / len(batch.indices)
+                    expected.seconds = each * (self.end - self.done)
+                    if progress:
+                        tqdm.write(f"atlas: {expected}", file=sys.stderr)
+                self.done = int(batch.indices[-1]) + 1
+                if save is not None and self.done - saved >= save_every:
+                    save(self.atlas())
+                    saved = self.done
+                bar.update(self.done - self.begin - bar.n)
+            self.done = self.end
+            bar.update(expected.images - bar.n)
+        if save is not None and (saved < self.end or self.begin == self.end):
+            save(self.atlas())
+
+    def _feed(self, indices: np.ndarray, pixels: np.ndarray, keep: bool = True) -> None:
+        """Run a batch up to the highest layer and take its maps' maxima."""
+        network, names = self.network, [self.source.names[index] for index in indices]
+        shape = network.input_shape
+        if pixels.shape[1:] != shape:
+            checks.fail("atlas", f"size of {names[0]!r}", pixels.shape[1:],
+                        f"{shape}, the network's input (set the preprocessing's size and crop)")
+        tensors = network.features(network.preprocessing.apply(pixels), self.layers)
+        for collector in self.collectors:
+            tensor = tensors.pop(collector.layer)
+            width, each = 1, 1
+            if tensor.ndim == 2:
+                values, positions = tensor, np.zeros(tensor.shape, np.int32)
+            elif self.one_per_image:
+                width = tensor.shape[2]
+                values, positions = network.ops.map_maximum(tensor)
+            else:
+                width, each = tensor.shape[2], min(self.top, tensor.shape[1] * tensor.shape[2])
+                values, positions = strongest_of(network.ops.backend.to_numpy(tensor), self.top)
+            if keep:
+                collector.update(values, positions // width, positions % width, indices.repeat(each), pixels, names)
 
 
 def size_text(count: float) -> str:

@@ -1,7 +1,7 @@
 """The strongest activations of one layer's maps, and the pixels that caused them.
 
 Activations are in a total order: the larger value first; of equal ones the image with the smaller
-index; within an image (which counts once a map) the first position in row-major order. So the
+index; within an image (which counts once a map, unless asked otherwise) the first position in row-major order. So the
 strongest k of a set are defined, the strongest of a union are the strongest of the parts' strongest
 (a commutative monoid), and no result depends on how the images were cut into batches or shards.
 """
@@ -107,7 +107,7 @@ class Collector:
     """
 
     def __init__(self, layer: str, maps: int, top: int, cone: Cone, channels: int,
-                 file: Path | None = None) -> None:
+                 file: Path | None = None, start: LayerTop | None = None) -> None:
         self.layer, self.cone = layer, cone
         size = (maps, top)
         shape = (*size, *patch_size(cone), channels)
@@ -119,22 +119,28 @@ class Collector:
                             np.zeros(size, np.int32), np.zeros(size, np.int32),
                             np.zeros((*size, 2), np.int32), patches)
         self.slots = np.tile(np.arange(top), (maps, 1))
+        if start is not None:  # go on from an earlier part
+            for name, array in start.arrays().items():
+                checks.shape("atlas", name, array, getattr(self.top, name).shape)
+                getattr(self.top, name)[...] = array
 
     def update(self, values: np.ndarray, rows: np.ndarray, columns: np.ndarray, indices: np.ndarray,
                pixels: np.ndarray, names: Sequence[str]) -> None:
-        """Take in the maxima of a batch.
+        """Take in the strongest activations of a batch.
 
         Parameters
         ----------
-        values, rows, columns : (n, maps), each map's maximum in each image and where it is
-        indices : int64 (n,), the images' numbers in the data set
+        values, rows, columns : (n * k, maps), each map's k strongest activations in each image, the
+            images one after the other, and where they are
+        indices : int64 (n * k,), the images' numbers in the data set
         pixels : uint8 (n, height, width, channels), the images
         names : the images' names, for errors
         """
+        each = len(values) // max(len(pixels), 1)
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
             item, index = bad[0]
-            checks.fail("atlas", f"activation of {self.layer}:{index} on {names[item]!r}",
+            checks.fail("atlas", f"activation of {self.layer}:{index} on {names[item // each]!r}",
                         float(values[item, index]), "finite values (look at the model and its preprocessing)")
         top, count = self.top, self.top.values.shape[1]
         weakest, last = top.values[:, -1], top.images[:, -1]
@@ -152,9 +158,9 @@ class Collector:
         chosen = order(*fresh)[:, :count]
         for target, source in zip((top.values, top.images, top.rows, top.columns), fresh, strict=True):
             target[maps] = np.take_along_axis(source, chosen, axis=1)
-        self._cut(maps, chosen, pixels)
+        self._cut(maps, chosen, pixels, each)
 
-    def _cut(self, maps: np.ndarray, chosen: np.ndarray, pixels: np.ndarray) -> None:
+    def _cut(self, maps: np.ndarray, chosen: np.ndarray, pixels: np.ndarray, each: int) -> None:
         """Move slots along with their entries and cut the newcomers' patches into the free ones."""
         count = self.slots.shape[1]
         new = chosen >= count
@@ -172,7 +178,7 @@ class Collector:
             index = maps[line]
             patch = top.patches[index, slots[line, rank]]
             patch[...] = 0
-            copy_part(patch, top.origins[index, rank], pixels[chosen[line, rank] - count], (0, 0))
+            copy_part(patch, top.origins[index, rank], pixels[(chosen[line, rank] - count) // each], (0, 0))
 
     def finish(self) -> LayerTop:
         """The result, patches in the order of their ranks."""
@@ -181,6 +187,26 @@ class Collector:
         self.slots[:] = np.arange(self.slots.shape[1])
         self.top.origins[~self.top.filled] = 0
         return self.top
+
+
+def strongest_of(tensor: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each map's `count` strongest positions in every image, fewer where maps are smaller.
+
+    Parameters
+    ----------
+    tensor : (n, height, width, maps)
+    count : at least 1
+
+    Returns
+    -------
+    values, positions : (n * k, maps), an image's after one another, the strongest first; of equal
+        ones the first in row-major order
+    """
+    images, height, width, maps = tensor.shape
+    flat = tensor.reshape(images, height * width, maps)
+    # NaN goes first, so that it is found.
+    order = np.argsort(np.where(np.isnan(flat), -np.inf, -flat), axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(flat, order, axis=1).reshape(-1, maps), order.reshape(-1, maps)
 
 
 def merge(parts: Sequence[LayerTop]) -> LayerTop:

@@ -1,0 +1,205 @@
+"""`zfcore explain`: why did the network answer so, and what does a unit want to see?"""
+
+from __future__ import annotations
+
+import json as jsons
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import (
+    Architecture,
+    BatchSize,
+    Device,
+    Force,
+    Json,
+    Model,
+    Out,
+    Pixels,
+    Seed,
+    Sides,
+    guard_output,
+    integer,
+    load_model,
+    names,
+    refuse_device,
+    tell,
+)
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+MOST = 64  # pictures in one figure
+
+METHODS = ("saliency", "gradient", "gradient-input", "smoothgrad", "guided", "deconvnet", "cam", "gradcam",
+           "guided-gradcam", "segment", "activations", "ascent", "inversion", "dream", "adversarial",
+           "facets", "invariances")
+ALONE = ("facets", "invariances")  # their figures have rows of their own
+
+
+def explain(
+    model: Model,
+    images: Annotated[str, typer.Argument(metavar="IMAGE", show_default=False,
+                                          help="A picture, or a folder of a few.")],
+    out: Out,
+    method: Annotated[str, typer.Option("--method", metavar="NAMES", help=f"{', '.join(METHODS)}.")] = "saliency",
+    target: Annotated[list[str] | None, typer.Option(
+        "--target", metavar="CLASS|UNIT", show_default=False,
+        help="A class's number or name, or a unit: conv5:42@6,7, conv5:42 (the map's mean), conv5. May be given "
+             "several times. Default: each picture's top class.")] = None,
+    layer: Annotated[str | None, typer.Option("--layer", metavar="NAMES", show_default=False,
+                                              help="For gradcam, activations, inversion and dream: as in "
+                                                   "conv1,conv5.")] = None,
+    preset: Annotated[str, typer.Option("--preset", metavar="NAME",
+                                        help="Settings of ascent: default, plain, study-map, study-class, "
+                                             "yosinski-1 to yosinski-4.")] = "default",
+    steps: Annotated[str | None, typer.Option("--steps", metavar="N", show_default=False,
+                                              help="Of ascent, inversion and dream.")] = None,
+    count: Annotated[str, typer.Option("--count", metavar="N", help="Clusters, for facets.")] = "4",
+    samples: Annotated[str, typer.Option("--samples", metavar="N", help="Noisy copies, for smoothgrad.")] = "25",
+    shared_scale: Annotated[bool, typer.Option("--shared-scale", help="One colour scale for all pictures of a "
+                                                                      "method.")] = False,
+    batch_size: BatchSize = "32",
+    class_names: Annotated[Path | None, typer.Option(
+        "--class-names", metavar="FILE", show_default=False,
+        help="A class's name in each line, where the model has none.")] = None,
+    architecture: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
+    device: Device = "cpu",
+    seed: Seed = "0",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Explain a network's answer, or a unit's activation, on pictures.
+
+    \b
+    zfcore explain zfcore-demo/model.safetensors zfcore-demo/digits/7/1.png --method saliency,gradcam --out why
+    zfcore explain cat.safetensors photos --method gradcam,guided-gradcam --target 281 --out why
+    zfcore explain cat.safetensors cat.jpg --method ascent,deconvnet --target conv5:42 --target conv5:7 --out unit
+    zfcore explain cat.safetensors cat.jpg --method inversion --layer conv1,conv3,conv5 --out inverted
+
+    Several methods at once make one figure: a row for each picture and target, a column for each method.
+    Writes index.html, figure.png, the raw arrays and summary.json.
+    """
+    refuse_device(device)
+    guard_output(out, force)
+    chosen = list(dict.fromkeys(names("--method", method)))
+    for name in chosen:
+        if name not in METHODS:
+            raise ValueError(f"--method is {name!r}; allowed: {', '.join(METHODS)}")
+    alone = [name for name in chosen if name in ALONE]
+    if alone and len(chosen) > 1:
+        raise ValueError(f"--method is {method!r}; allowed: {alone[0]} by itself, since its figure has rows of its own")
+    if alone and target is not None and len(target) > 1:
+        raise ValueError(f"--target is {target!r}; allowed: one target for {alone[0]}")
+    options: dict[str, Any] = {
+        "batch_size": integer("--batch-size", batch_size, 1), "seed": integer("--seed", seed, 0),
+        "samples": integer("--samples", samples, 1), "shared": shared_scale, "preset": preset,
+        "steps": None if steps is None else integer("--steps", steps, 1), "count": integer("--count", count, 1)}
+    layers = [] if layer is None else names("--layer", layer)
+    net = load_model(model, options["seed"], architecture=architecture, preprocessing=preprocessing,
+                     input_size=input_size)
+    if class_names is not None:
+        net.class_names = read_names(class_names, net)
+    summary = _write(net, model, images, chosen, target or [], layers, options, out, force)
+    lines = [f"{row['image']}: {row['target']}, score {row['score']:.4g}" for row in summary["images"]]
+    tell(summary, json, "\n".join([*lines, f"open {out / 'index.html'}"]))
+
+
+def read_target(net: Network, text: str) -> Any:
+    """A class's number or a unit's name from what the user typed; class names count."""
+    if text.strip().lstrip("+-").isdigit():
+        return int(text)
+    if net.class_names and text in net.class_names:
+        return net.class_names.index(text)
+    return text
+
+
+def read_names(path: Path, net: Network) -> list[str]:
+    """A name a line, one for each class."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    shape = net.tensor_shape(net.logits)
+    if len(shape) != 1 or len(lines) != shape[0]:
+        raise ValueError(f"--class-names is {str(path)!r}, which has {len(lines)} lines; allowed: "
+                         + (f"{shape[0]}, one a class" if len(shape) == 1 else "none, as the network has no classes"))
+    return lines
+
+
+def _job(net: Network, model: str, images: str, targets: list[str], layers: list[str], options: dict[str, Any]
+         ) -> tuple[Any, list[str], Any]:
+    """What is to be explained: a row for each picture and target; the pictures' names, and the scores."""
+    import numpy as np
+
+    from ..data import fit, open_images
+    from ..explain import resolve
+    from ..report.columns import Job
+
+    if net.preprocessing is None:
+        raise ValueError(f"{model} records no preprocessing; allowed: a model that says how pixels become its input")
+    source = open_images(images)
+    if not 1 <= len(source) <= MOST:
+        raise ValueError(f"IMAGE is {images!r}, which holds {len(source)} pictures; allowed: 1 to {MOST}")
+    for name in layers:
+        net.tensor_shape(name)
+    pixels = np.stack([source.load(index, net.preprocessing) for index in range(len(source))])
+    gray = net.preprocessing.channels == "L"
+    originals = [_bounded(fit(source.pixels(index), gray=gray, name=name)) for index, name in enumerate(source.names)]
+    wanted = [read_target(net, text) for text in targets] or [None]
+    order = [row for row in range(len(source)) for _ in wanted]
+    x = net.preprocessing.apply(pixels)[order]
+    resolved = resolve(net, wanted * len(source), x, options["batch_size"])
+    chosen = resolved.maps.tolist() if resolved.classes else resolved.names()
+    job = Job(net, pixels[order], x, [originals[row] for row in order], chosen, layers, options)
+    return job, [source.names[row] for row in order], resolved
+
+
+def _bounded(pixels: Any, side: int = 768) -> Any:
+    """The picture, reduced until its longer side is at most `side`."""
+    import numpy as np
+    from PIL import Image
+
+    factor = side / max(pixels.shape[:2])
+    if factor >= 1:
+        return pixels
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    size = max(round(image.width * factor), 1), max(round(image.height * factor), 1)
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS)).reshape(size[1], size[0], pixels.shape[2])
+
+
+def _write(net: Network, model: str, images: str, methods: list[str], targets: list[str], layers: list[str],
+           options: dict[str, Any], out: Path, force: bool) -> dict[str, Any]:
+    """Compute and write everything; returns the summary."""
+    from .. import explain as methods_of
+    from ..files import atomic_folder
+    from ..report import explanation
+    from ..report.columns import caption
+
+    if options["preset"] not in methods_of.PRESETS:
+        raise ValueError(f"--preset is {options['preset']!r}; allowed: {', '.join(methods_of.PRESETS)}")
+    job, picture_names, resolved = _job(net, model, images, targets, layers, options)
+    forward = net.forward(job.x, to=resolved.tensor)
+    scores = resolved.scores(forward.output)
+    titles: list[str] = []
+    results: dict[str, Any] = {}
+    if methods == ["facets"]:
+        rows, results["facets"] = explanation.facet_rows(job, options["count"])
+    elif methods == ["invariances"]:
+        rows, results["invariances"] = explanation.invariance_rows(job)
+        titles = ["direction", "turned towards it"]
+    else:
+        columns = explanation.columns(methods, job, picture_names)
+        rows = [list(row) for row in zip(*(zip(column.pictures, column.notes, strict=True) for column in columns),
+                                         strict=True)]
+        titles = [column.title for column in columns]
+        results = {column.name: column.result for column in columns if column.result is not None}
+    summary = {"model": model, "methods": methods, "layers": layers, "options": options, "images": [
+        {"image": name, "target": caption(target, net.class_names), "score": float(score)}
+        for name, target, score in zip(picture_names, resolved.names(), scores, strict=True)]}
+    with atomic_folder(out, force) as folder:
+        explanation.write(folder, f"{net.name or 'A network'} explained", rows, titles, methods, results,
+                          {"pictures": len(set(picture_names)), "rows": len(rows), "methods": len(methods)},
+                          side=448 if {"activations", "dream"}.intersection(methods) else 224)
+        (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
+    return summary

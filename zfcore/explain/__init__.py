@@ -1,0 +1,26 @@
+"""Why a network answered, and what its units want to see: attribution, synthesis, feature space.
+
+Functions return arrays with their settings (`Attribution`, `Synthesis`), never pictures.
+"""
+
+from __future__ import annotations
+
+from .adversarial import Adversarial, adversarial
+from .ascent import PRESETS, Settings, ascent, presets
+from .cam import cam, gradcam, guided_gradcam
+from .dream import dream
+from .facets import Facets, facets
+from .features import extract, maps_of, nearest, pca, tsne
+from .invariances import Invariances, invariances
+from .inversion import inversion
+from .layout import grid_layout
+from .resize import resize_maps
+from .result import Attribution, Synthesis
+from .saliency import deconvnet, gradient, gradient_times_input, guided, saliency, smoothgrad
+from .segment import grabcut
+from .targets import Targets, resolve
+
+__all__ = ["PRESETS", "Adversarial", "Attribution", "Facets", "Invariances", "Settings", "Synthesis", "Targets",
+           "adversarial", "ascent", "cam", "deconvnet", "dream", "extract", "facets", "grabcut", "gradcam", "gradient",
+           "gradient_times_input", "grid_layout", "guided", "guided_gradcam", "invariances", "inversion", "maps_of",
+           "nearest", "pca", "presets", "resize_maps", "resolve", "saliency", "smoothgrad", "tsne"]

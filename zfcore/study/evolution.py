@@ -1,0 +1,185 @@
+"""Feature evolution: what a map responds to most, epoch by epoch (Zeiler & Fergus 2014, section 4, Fig. 4).
+
+    recorder = Recorder(net, images, {"conv1": [0, 1, 2], "conv2": [5, 6]}, epochs=(1, 2, 5, 10))
+    fit(net, images, labels, epochs=10, callback=recorder)
+    recorder.result().save("evolution")
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import checks, rules
+from ..data import Stream, open_images
+from ..geometry import Tile
+from .saved import Saved
+from .top import copy_part, patch_origins, patch_size
+
+EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)  # the paper's
+
+
+@dataclass
+class Evolution(Saved):
+    """The strongest activation of chosen maps over the training images at some epochs, and its projection.
+
+    Attributes
+    ----------
+    epochs : finished passes over the training images, rising
+    layers : names of the layers
+    maps : int (m,) by layer
+    values, images, rows, columns : (m, epochs) by layer: activation, number of the image, position in the map
+    origins : int (m, epochs, 2) by layer, the patches' first cells
+    patches : uint8 (m, epochs, height, width, channels) by layer
+    projections : float32 like the patches: signed, in the network's order of channels, zero for an
+        activation that is not above zero
+    channels : that order
+    extent : (height, width) of the images
+    rule : of the projections
+    seconds : that each recording took
+    losses, accuracies : of the epochs, as training reported them
+    """
+
+    kind: ClassVar[str] = "evolution"
+
+    epochs: tuple[int, ...]
+    layers: tuple[str, ...]
+    maps: dict[str, np.ndarray]
+    values: dict[str, np.ndarray]
+    images: dict[str, np.ndarray]
+    rows: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray]
+    origins: dict[str, np.ndarray]
+    patches: dict[str, np.ndarray]
+    projections: dict[str, np.ndarray]
+    channels: str
+    extent: tuple[int, int]
+    rule: str
+    seconds: tuple[float, ...]
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How the strongest activations grew, and how often the strongest image was another one."""
+        layers = {}
+        for layer in self.layers:
+            images = self.images[layer]
+            layers[layer] = {"maps": self.maps[layer].tolist(), "strongest": self.values[layer].tolist(),
+                             "jumps": (images[:, 1:] != images[:, :-1]).sum(axis=1).tolist()}
+        return {"epochs": list(self.epochs), "layers": layers, "losses": list(self.losses),
+                "accuracies": list(self.accuracies), "seconds": [round(value, 3) for value in self.seconds]}
+
+
+class Recorder:
+    """A callback for `training.fit` that looks at chosen maps after chosen epochs.
+
+    Parameters
+    ----------
+    network : the one that is trained
+    images : its training images, or a part of them: what `data.open_images` takes
+    maps : which maps, by layer
+    epochs : after which passes over the training images to look, from 1
+    rule : of the projections
+    batch_size : images at a time; the result does not depend on it
+    """
+
+    def __init__(self, network: Any, images: Any, maps: Mapping[str, Sequence[int]], *,
+                 epochs: Sequence[int] = EPOCHS, rule: str = "deconvnet", batch_size: int = 64) -> None:
+        where = "evolution"
+        self.network, self.source = network, open_images(images)
+        checks.require(len(self.source) > 0, where, "images", "an empty data set", "at least one image")
+        checks.require(isinstance(maps, Mapping) and len(maps) > 0, where, "maps", maps, "maps of one layer or more")
+        self.maps: dict[str, np.ndarray] = {}
+        for layer, chosen in maps.items():
+            network.cone(layer)
+            count = network.tensor_shape(layer)[-1]
+            for index in chosen:
+                checks.integer(where, f"a map of {layer}", index, 0)
+                checks.require(index < count, where, f"a map of {layer}", index, f"0 to {count - 1}")
+            checks.require(len(chosen) > 0 and len(set(chosen)) == len(chosen), where, f"maps[{layer!r}]",
+                           list(chosen), "one map or more, each once")
+            self.maps[layer] = np.asarray(chosen, np.int64)
+        checks.require(len(epochs) > 0 and all(checks.integer(where, "epochs", each, 1) for each in epochs), where,
+                       "epochs", epochs, "integers >= 1")
+        checks.integer(where, "batch_size", batch_size, 1)
+        if network.preprocessing is None:
+            checks.fail(where, "network.preprocessing", None, "a Preprocessing: how pixels become the input")
+        self.epochs, self.rule, self.batch_size = sorted(set(epochs)), rules.get(rule).name, batch_size
+        self._found: list[dict[str, dict[str, np.ndarray]]] = []
+        self._at: list[tuple[int, float, float, float]] = []
+
+    def __call__(self, epoch: Any) -> None:
+        """Look, if this epoch is one of the chosen."""
+        if epoch.number + 1 in self.epochs:
+            self.record(epoch.number + 1, epoch.loss, epoch.accuracy)
+
+    def record(self, epoch: int, loss: float = float("nan"), accuracy: float = float("nan")) -> None:
+        """Find the strongest activations now and project them."""
+        begun = time.perf_counter()
+        self._found.append(self._look())
+        self._at.append((epoch, time.perf_counter() - begun, loss, accuracy))
+
+    def _look(self) -> dict[str, dict[str, np.ndarray]]:
+        network, layers = self.network, list(self.maps)
+        best: dict[str, list[np.ndarray]] = {layer: [np.full(len(maps), -np.inf, np.float32),
+                                                    *(np.zeros(len(maps), np.int64) for _ in range(2))]
+                                            for layer, maps in self.maps.items()}
+        for batch in Stream(self.source, network.preprocessing, self.batch_size):
+            tensors = network.features(network.preprocessing.apply(batch.pixels), layers)
+            for layer, maps in self.maps.items():
+                tensor = tensors[layer]
+                values, places = (tensor, np.zeros(tensor.shape, np.int32)) if tensor.ndim == 2 \
+                    else network.ops.map_maximum(tensor)
+                values, places = np.asarray(values)[:, maps], np.asarray(places)[:, maps]
+                first = values.argmax(axis=0)  # of equal ones the first image
+                column = np.arange(len(maps))
+                better = values[first, column] > best[layer][0]
+                for target, source in zip(best[layer], (values[first, column], batch.indices[first],
+                                                        places[first, column]), strict=True):
+                    target[better] = source[better]
+        return {layer: self._project(layer, *best[layer]) for layer in layers}
+
+    def _project(self, layer: str, values: np.ndarray, images: np.ndarray, places: np.ndarray
+                 ) -> dict[str, np.ndarray]:
+        network = self.network
+        cone, shape = network.cone(layer), network.tensor_shape(layer)
+        rows, columns = np.divmod(places, shape[1]) if len(shape) == 3 else (places, places)
+        pixels = np.stack([self.source.load(int(index), network.preprocessing) for index in images])
+        origins = patch_origins(cone, rows, columns)
+        patches = np.zeros((len(values), *patch_size(cone), pixels.shape[3]), np.uint8)
+        for patch, origin, image in zip(patches, origins, pixels, strict=True):
+            copy_part(patch, origin, image, (0, 0))
+        projections = np.zeros(patches.shape, np.float32)
+        alive = np.flatnonzero(values > 0)
+        if len(alive):
+            starts = cone.origins(rows[alive], columns[alive])
+            tiles = cone.extract(pixels, alive, starts)
+            x = network.preprocessing.apply(tiles, Tile(starts, network.input_shape[:2]))
+            found, _ = network.project_tiles(x, starts, layer, self.maps[layer][alive], rows[alive], columns[alive],
+                                             self.rule, batch_size=self.batch_size)
+            for line, tile, start in zip(alive, found, starts, strict=True):
+                copy_part(projections[line], origins[line], tile, start)
+        return {"values": values, "images": images, "rows": rows, "columns": columns, "origins": origins,
+                "patches": patches, "projections": projections}
+
+    def result(self) -> Evolution:
+        """What was recorded so far; ValueError if nothing was."""
+        checks.require(bool(self._found), "evolution", "epochs recorded", 0,
+                       f"one or more (they were to be {', '.join(map(str, self.epochs))})")
+        arrays = {name: {layer: np.stack([found[layer][name] for found in self._found], axis=1)
+                         for layer in self.maps} for name in self._found[0][next(iter(self.maps))]}
+        epochs, seconds, losses, accuracies = zip(*self._at, strict=True)
+        height, width, _ = self.network.input_shape
+        return Evolution(epochs=epochs, layers=tuple(self.maps), maps=dict(self.maps), **arrays,
+                         channels=self.network.preprocessing.channels, extent=(height, width), rule=self.rule,
+                         seconds=seconds, losses=_json(losses), accuracies=_json(accuracies))
+
+
+def _json(values: Sequence[float]) -> tuple[Any, ...]:
+    """Numbers for JSON: None for what is not finite."""
+    return tuple(float(value) if np.isfinite(value) else None for value in values)
