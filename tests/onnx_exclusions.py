@@ -7,15 +7,11 @@ listed and would pass fails it too.
 from __future__ import annotations
 
 REASONS = {
-    "rank": "its tensors have more places than rows and columns, or matrix products of stacks of matrices",
-    "dtype": "it computes with integers",
-    "training": "it runs in training mode, or asks for a training mask",
-    "interpolation": "cubic interpolation, antialiasing or crop-and-resize",
-    "dilated pool": "the windows of a pool have holes",
-    "outside indices": "it unpools by indices that no pool of the graph has made",
-    "no tensor": "its values are sequences or optionals",
-    "empty": "a result has no elements",
-    "steps": "it slices in steps other than 1",
+    "rank other than 4": "its tensors have more places than rows and columns, or matrix products of stacks of matrices",
+    "integer or double dtype": "it computes with integers",
+    "training mode": "it runs in training mode, or asks for a training mask",
+    "interpolation mode": "cubic interpolation, antialiasing or crop-and-resize",
+    "no tensor": "its values are sequences or optionals: the one reason beyond operators on arrays",
 }
 
 OPERATORS = frozenset(
@@ -25,7 +21,7 @@ OPERATORS = frozenset(
     "Unsqueeze Upsample".split())
 
 _CASES = {
-    "rank": """
+    "rank other than 4": """
         averagepool_3d_default
         averagepool_3d_dilations_small
         averagepool_3d_dilations_large_count_include_pad_is_0_ceil_mode_is_True
@@ -42,11 +38,7 @@ _CASES = {
         maxpool_3d_dilations_use_ref_impl
         maxpool_3d_dilations_use_ref_impl_large
     """,
-    "dilated pool": """
-        averagepool_2d_dilations
-        maxpool_2d_dilations
-    """,
-    "training": """
+    "training mode": """
         batchnorm_example_training_mode
         batchnorm_epsilon_training_mode
         dropout_default_mask
@@ -58,7 +50,7 @@ _CASES = {
         training_dropout_zero_ratio
         training_dropout_zero_ratio_mask
     """,
-    "dtype": """
+    "integer or double dtype": """
         clip_default_int8_min
         clip_default_int8_max
         clip_default_int8_inbounds
@@ -71,17 +63,7 @@ _CASES = {
         identity_sequence
         identity_opt
     """,
-    "outside indices": """
-        maxunpool_export_without_output_shape
-        maxunpool_export_with_output_shape
-    """,
-    "empty": """
-        reshape_allowzero_reordered
-        slice_start_out_of_bounds
-        split_zero_size_splits_opset13
-        split_zero_size_splits_opset18
-    """,
-    "interpolation": """
+    "interpolation mode": """
         resize_upsample_scales_cubic
         resize_upsample_scales_cubic_align_corners
         resize_downsample_scales_cubic
@@ -99,9 +81,6 @@ _CASES = {
         resize_downsample_sizes_cubic_antialias
         resize_tf_crop_and_resize_axes_2_3
         resize_tf_crop_and_resize_axes_3_2
-    """,
-    "steps": """
-        slice_neg_steps
     """,
 }
 

@@ -128,6 +128,7 @@ def test_links_and_make_targets_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)", text):
         assert target.startswith("http") or ((ROOT / page).parent / target).exists(), target
-    rules = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for target in re.findall(r"(?:^    |`)make (\w+)", text, re.MULTILINE):
+    makefiles = [ROOT / "Makefile", *ROOT.glob("csrc/*.mk")]
+    rules = {rule for file in makefiles for rule in re.findall(r"^([\w-]+):", file.read_text(), re.MULTILINE)}
+    for target in re.findall(r"(?:^    |`)make ([\w-]+)", text, re.MULTILINE):
         assert target in rules, target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -39,6 +40,22 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert target.read_bytes() == b"one" and os.listdir(tmp_path) == ["a.txt"]
     with pytest.raises(FileNotFoundError, match="folder"):
         atomic_write(tmp_path / "no" / "a.txt", b"")
+
+
+def test_what_the_disk_changed_is_found_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "a.txt"
+    assert atomic_write(target, b"one") == hashlib.sha256(b"one").hexdigest()
+    kept = os.fsync
+
+    def flips_a_bit(descriptor: int) -> None:
+        os.pwrite(descriptor, b"O", 0)
+        kept(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flips_a_bit)
+    for writer in (b"other", lambda file: file.write(b"other")):
+        with pytest.raises(OSError, match="read back is not what was written"):
+            atomic_write(target, writer)
+        assert target.read_bytes() == b"one" and os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_folder(tmp_path: Path) -> None:

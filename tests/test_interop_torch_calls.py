@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -136,3 +137,24 @@ class MobileBlock(nn.Module):
 def test_mobile_blocks():
     imported(nn.Sequential(MobileBlock(), MobileBlock(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
              (4, 9, 8), rounded=True)
+
+
+def test_axes_as_single_arguments():
+    def shuffled_so(x):
+        n, c, h, w = x.shape
+        return x.view(n, 3, c // 3, h, w).permute(0, 2, 1, 3, 4).reshape(n, c, h, w)
+
+    imported(Calls(lambda m, x: m.b(shuffled_so(m.a(x))), a=nn.Conv2d(2, 12, 3), b=nn.Conv2d(12, 4, 1)),
+             (2, 8, 9))
+    module = Calls(lambda m, x: m.a(x).permute(0, 2, 3, 1).flatten(1), a=nn.Conv2d(2, 4, 3))
+    with pytest.raises(ValueError, match="not supported: permute"):
+        from_module(module, (2, 8, 9))
+
+
+def test_what_works_along_the_batch_is_noticed_with_one_image_too():
+    module = Calls(lambda m, x: m.a(x).view(1, -1), a=nn.Conv2d(2, 4, 3))
+    for example in ((2, 8, 9), torch.zeros(1, 2, 8, 9)):
+        with pytest.raises(ValueError, match="not supported: view"):
+            from_module(module, example)
+    squeezed = Calls(lambda m, x: m.a(x).mean((2, 3), keepdim=True).squeeze(), a=nn.Conv2d(2, 4, 3))
+    assert from_module(squeezed, torch.zeros(1, 2, 8, 9))(np.zeros((3, 8, 9, 2), np.float32)).shape == (3, 4)

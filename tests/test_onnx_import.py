@@ -200,9 +200,9 @@ def test_operators_against_onnxruntime(tmp_path: Path, nodes: list[Any]) -> None
 
 def test_everything_unsupported_is_listed_at_once(tmp_path: Path) -> None:
     proto = model(NODE("Einsum", ["x"], ["a"], name="first", equation="ij->ji"), NODE("Relu", ["a"], ["b"]),
-                  NODE("MaxPool", ["x"], ["c"], name="holes", kernel_shape=[2, 2], dilations=[2, 2]),
+                  NODE("MaxPool", ["x"], ["c"], name="holes", kernel_shape=[2, 2], dilations=[20, 2]),
                   NODE("GRU", ["b"], ["d"], name="third"), NODE("Sum", ["b", "c", "d"], ["y"]))
-    with pytest.raises(ValueError, match="Einsum 'first'.*GRU 'third'.*MaxPool 'holes': dilations"):
+    with pytest.raises(ValueError, match="Einsum 'first'.*GRU 'third'.*MaxPool 'holes': .*dilations"):
         take(tmp_path, proto)
 
 

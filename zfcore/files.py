@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from io import BufferedRandom
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 def refuse_existing(path: str | os.PathLike[str], force: bool = False) -> Path:
@@ -42,25 +44,61 @@ def _creation_mask() -> int:
     return mask
 
 
-def atomic_write(path: str | os.PathLike[str], writer: Callable[[BinaryIO], object] | bytes) -> None:
-    """Write a file completely or not at all: a temporary file beside it, fsync, rename.
+class Sink:
+    """What a writer of `atomic_write` gets: it takes bytes one after the other and counts their SHA-256."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """Append bytes, or any contiguous buffer."""
+        view = memoryview(data).cast("B") if memoryview(data).nbytes else memoryview(b"")
+        self.digest.update(view)
+        self._file.write(view)
+        return view.nbytes
+
+
+def _read_back(file: BufferedRandom) -> str:
+    """SHA-256 of what lies in a synced file; past the system's cache, where it can be asked to drop it."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def atomic_write(path: str | os.PathLike[str], writer: Callable[[Sink], object] | bytes) -> str:
+    """Write a file completely or not at all: a temporary file beside it, fsync, reading back, rename.
 
     Parameters
     ----------
     path : the file; what was there is replaced at the very end
-    writer : bytes, or a function that gets the open binary file
+    writer : bytes, or a function that gets an object whose `write` appends bytes
+
+    Returns
+    -------
+    SHA-256 of the file, in hexadecimal digits
+
+    Raises
+    ------
+    OSError : what was read back is not what was written, or the system's own errors; what was there stays
     """
     target = Path(path)
     prefix = f".{target.name[:100]}."
     descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=_parent(target))
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "w+b") as file:
+            sink = Sink(file)
             if isinstance(writer, (bytes, bytearray, memoryview)):
-                file.write(writer)
+                sink.write(writer)
             else:
-                writer(file)
+                writer(sink)
             file.flush()
             os.fsync(file.fileno())
+            expected, found = sink.digest.hexdigest(), _read_back(file)
+        if found != expected:
+            raise OSError(f"{target}: what was read back is not what was written (SHA-256 {found[:16]}..., "
+                          f"not {expected[:16]}...); the disk or its driver is at fault, nothing was replaced")
         os.chmod(temporary, 0o666 & ~_creation_mask())
         os.replace(temporary, target)
     except BaseException:
@@ -68,6 +106,7 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[BinaryIO], obje
             os.unlink(temporary)
         raise
     _sync_folder(target.parent)
+    return expected
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ are memory-mapped when loaded.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..files import atomic_folder, refuse_existing
+from ..files import atomic_folder, atomic_write, refuse_existing
 
 FORMAT, VERSION = "zfcore-result", 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -86,9 +87,8 @@ def save(path: str | os.PathLike[str], kind: str, description: Mapping[str, Any]
     with atomic_folder(guard(path, force), force) as folder:
         stored = {}
         for name, array in arrays.items():
-            file = folder / f"{name}.npy"
-            np.save(file, array, allow_pickle=False)
-            stored[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "sha256": _file_hash(file)}
+            digest = atomic_write(folder / f"{name}.npy", functools.partial(np.save, arr=array, allow_pickle=False))
+            stored[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "sha256": digest}
         manifest = {"format": FORMAT, "version": VERSION, "kind": kind, "description": dict(description),
                     "arrays": stored}
         manifest = json.loads(json.dumps(manifest, allow_nan=False))  # keys are text, tuples are lists

@@ -10,12 +10,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from .. import __version__
-from ..files import atomic_write, refuse_existing
+from ..files import Sink, atomic_write, refuse_existing
 from ..network import Network
 from .tensors import MAX_BYTES, TensorFile
 
@@ -53,7 +53,7 @@ def save(network: Network, path: str | os.PathLike[str], force: bool = False,
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)  # so that the arrays are aligned
 
-    def writer(file: BinaryIO) -> None:
+    def writer(file: Sink) -> None:
         file.write(len(encoded).to_bytes(8, "little"))
         file.write(encoded)
         for array in tensors.values():

@@ -3,7 +3,7 @@
 Its tests hand weights over as inputs, and have tensors without a batch axis. So a model is converted
 when its inputs are known: those that an operator takes as parameters become constants; all others are
 data, several of them side by side as one image. If the first axis cannot be the batch, the whole of
-every tensor is taken as one image.
+every tensor is taken as one image. Graphs of tensors without elements are folded.
 """
 
 from __future__ import annotations
@@ -62,7 +62,25 @@ class Prepared(BackendRep):
             except Unsupported as error:
                 first = first or error
         assert first is not None
-        raise first
+        empty = self._folded(arrays)
+        if empty is None:
+            raise first
+        return empty
+
+    def _folded(self, arrays: dict[str, np.ndarray]) -> tuple[Any, ...] | None:
+        """Outputs of a graph of tensors without elements, which no layer can hold: folded like constants.
+
+        None if none is empty, or the graph cannot be folded.
+        """
+        converter = Converter(self.graph, {}, batched=False, batch=1, budget=Budget(), bound=arrays)
+        try:
+            converter.run()
+        except ValueError:
+            return None
+        found = [converter.constants.get(each.name) for each in self.graph.outputs]
+        results = tuple(constant[0] for constant in found if constant is not None)
+        whole = len(results) == len(found)
+        return results if whole and any(array.size == 0 for array in (*arrays.values(), *results)) else None
 
     def _run(self, arrays: dict[str, np.ndarray], batched: bool) -> tuple[Any, ...]:
         data, bound = self._split(arrays, batched)

@@ -167,7 +167,8 @@ class Converter:
         elif node.op in fold.FUNCTIONS and node.inputs and all(
                 not name or name in self.constants for name in node.inputs):
             inputs = [self.constants[name] if name else None for name in node.inputs]
-            self.constants[node.outputs[0]] = fold.compute(node, inputs, self.budget)
+            found = fold.compute(node, inputs, self.budget)
+            self.constants.update({name: made for name, made in zip(node.outputs, found, strict=False) if name})
         elif node.op in OPERATORS:
             OPERATORS[node.op](self, node)
         else:

@@ -113,6 +113,17 @@ def _reduce(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
     return reduce
 
 
+def _split(node: Operation, data: np.ndarray, sizes: np.ndarray | None = None) -> list[np.ndarray]:
+    axis = _axes(node.attributes.get("axis", 0), data.ndim)[0]
+    parts = node.attributes.get("split") if sizes is None else sizes.reshape(-1).tolist()
+    if parts is None:
+        most = -(-data.shape[axis] // len(node.outputs))
+        parts = [max(0, min(most, data.shape[axis] - most * place)) for place in range(len(node.outputs))]
+    if len(parts) != len(node.outputs) or sum(parts) != data.shape[axis] or min(parts) < 0:
+        raise ValueError(f"its parts are {list(parts)[:8]}, of {data.shape[axis]}")
+    return np.split(data, np.cumsum(parts)[:-1].astype(int), axis)
+
+
 def _range(node: Operation, start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
     return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
@@ -153,7 +164,7 @@ FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "Mul": _plain(np.multiply), "Neg": _plain(np.negative), "Abs": _plain(np.abs), "Floor": _plain(np.floor),
     "Ceil": _plain(np.ceil), "Sqrt": _plain(np.sqrt), "Exp": _plain(np.exp), "Min": _many(np.minimum),
     "Max": _many(np.maximum), "Equal": _plain(np.equal), "Less": _plain(np.less),
-    "Greater": _plain(np.greater), "Not": _plain(np.logical_not), "And": _plain(np.logical_and),
+    "Greater": _plain(np.greater), "Split": _split, "Not": _plain(np.logical_not), "And": _plain(np.logical_and),
     "Or": _plain(np.logical_or), "Where": _plain(np.where), "Sum": _many(np.add), "Mod": _modulo,
 }
 SHAPES = ("Shape", "Size")  # these need no values, only the tensor's sizes
@@ -179,7 +190,9 @@ def _bytes(node: Operation, arrays: Sequence[np.ndarray | None]) -> int:
     if node.op in _BROADCAST:
         return math.prod(np.broadcast_shapes(*(array.shape for array in given))) * 8
     if node.op == "Gather":
-        return given[0].nbytes * max(given[1].size, 1)
+        axis = _axes(node.attributes.get("axis", 0), given[0].ndim)[0]
+        kept = math.prod(size for place, size in enumerate(given[0].shape) if place != axis)
+        return kept * given[1].size * given[0].itemsize + given[1].size * 8
     return sum(array.nbytes for array in given) * (8 if node.op in ("Cast", "Not") else 1)
 
 
@@ -194,8 +207,8 @@ def _product(values: np.ndarray) -> int:
     return math.prod(_shape(values))
 
 
-def compute(node: Operation, inputs: Sequence[Constant | None], budget: Budget) -> Constant:
-    """The one output of an operator of FUNCTIONS whose inputs are all constant.
+def compute(node: Operation, inputs: Sequence[Constant | None], budget: Budget) -> list[Constant]:
+    """The outputs of an operator of FUNCTIONS whose inputs are all constant.
 
     ValueError if it cannot be computed or would exceed the budget.
     """
@@ -207,12 +220,13 @@ def compute(node: Operation, inputs: Sequence[Constant | None], budget: Budget) 
             arrays.pop()
         try:
             budget.take(f"the result of {node}", min(_bytes(node, arrays), 2**62))
-            results.append(np.asarray(FUNCTIONS[node.op](node, *arrays)))
+            made = FUNCTIONS[node.op](node, *arrays)
+            results.append(made if isinstance(made, list) else [np.asarray(made)])
         except (ValueError, TypeError, IndexError, ArithmeticError, AttributeError) as error:
             if str(error).startswith("onnx: "):
                 raise
             raise ValueError(f"onnx: {node} cannot be computed: {str(error)[:300]}") from None
-    return results[0], results[-1]
+    return list(zip(results[0], results[-1], strict=True))
 
 
 def literal(node: Operation) -> Constant:

@@ -148,5 +148,7 @@ def call(graph: fx.GraphModule, node: fx.Node) -> tuple[str, Arguments] | None:
     if name == "batch_norm" and getattr(node.target, "__module__", "") != "torch.nn.functional":
         order = _LOW_BATCH_NORM
     arguments = dict(zip(order, node.args, strict=False))
+    if name == "permute" and len(node.args) > 2:  # x.permute(0, 2, 1): each axis is an argument
+        arguments["dims"] = node.args[1:]
     arguments |= {{"self": "input", "axis": "dim"}.get(key, key): value for key, value in node.kwargs.items()}
     return name, arguments

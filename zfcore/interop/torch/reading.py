@@ -48,6 +48,8 @@ def read(module: Any, example: Any, name: str | None, preprocessing: Preprocessi
         example = example if parameter is None else example.to(parameter.device, parameter.dtype)
     shape = tuple(example.shape)
     checks.require(len(shape) == 4 and shape[0] > 0, "from_module", "example.shape", shape, "(N, C, H, W)")
+    if shape[0] == 1:  # with two images, what works along the batch shows
+        example = torch.cat([example, example]).detach()
     with evaluating(module):
         steps, output = _Reader(trace(module, example)).steps()
     network = Network(name or type(module).__name__, (shape[2], shape[3], shape[1]), scheme="he",

@@ -14,6 +14,7 @@ from ....layers import (
     Convolution,
     GlobalAveragePool,
     GlobalMaxPool,
+    Linear,
     MaxPool,
     MaxUnpool,
     Pad,
@@ -25,6 +26,7 @@ from ....layers import (
 from ..convert import Converter, Entry, Unsupported, Value, operator
 from ..graph import Operation
 from ..views import Part, View, canonical, last_first
+from . import dilated
 
 LOWEST = float(np.finfo(np.float32).min)  # -inf has no place in JSON
 WEIGHT_SUFFIXES = (".weight", "_w_0", "/weight", "_weight", ".scale")
@@ -159,16 +161,16 @@ def transposed_convolution(c: Converter, node: Operation) -> None:
     c.define(node, made, from_maps(made, places))
 
 
-def _window(c: Converter, node: Operation, entry: Entry, places: int) -> tuple[Any, Any, Any, bool]:
-    """Window, stride, padding and ceil mode of a pool."""
+def _window(c: Converter, node: Operation, entry: Entry, places: int) -> tuple[Any, Any, Any, Any, bool]:
+    """Window, stride, dilation, padding and ceil mode of a pool."""
     if "kernel_shape" not in node.attributes:
         raise Unsupported("kernel_shape is missing")
     window = _sizes(node, "kernel_shape", places, 1, 1)
     stride = _sizes(node, "strides", places, 1, 1)
-    if _sizes(node, "dilations", places, 1, 1) != [1, 1]:
-        raise Unsupported(f"dilations are {list(node.attributes['dilations'])[:4]}; allowed: 1 in a pool")
-    padding = _padding(node, entry.shape, window, stride, (1, 1), places)
-    return (window[0], window[1]), (stride[0], stride[1]), padding, bool(node.attributes.get("ceil_mode", 0))
+    dilation = _sizes(node, "dilations", places, 1, 1)
+    padding = _padding(node, entry.shape, window, stride, dilation, places)
+    return ((window[0], window[1]), (stride[0], stride[1]), (dilation[0], dilation[1]), padding,
+            bool(node.attributes.get("ceil_mode", 0)))
 
 
 def _wide(padding: Sequence[int], window: Sequence[int]) -> bool:
@@ -176,13 +178,27 @@ def _wide(padding: Sequence[int], window: Sequence[int]) -> bool:
     return max(padding[:2]) > window[0] // 2 or max(padding[2:]) > window[1] // 2
 
 
+def _dilated(c: Converter, *arguments: Any) -> Entry:
+    """A pool with holes; what its layers say against it is `Unsupported`."""
+    try:
+        return dilated.pool(c, *arguments)
+    except (ValueError, TypeError) as error:
+        raise Unsupported(str(error)) from None
+
+
 @operator("MaxPool")
 def max_pool(c: Converter, node: Operation) -> None:
     """Max pooling; padding of more than half the window becomes a layer before it, of the lowest number."""
     entry, places = as_maps(c, c.value(node, 0))
-    window, stride, padding, ceil_mode = _window(c, node, entry, places)
+    window, stride, dilation, padding, ceil_mode = _window(c, node, entry, places)
     if window[0] * window[1] > 256:
         raise Unsupported(f"its window is {window}; allowed: an area of at most 256")
+    if dilation != (1, 1):
+        if len(node.outputs) > 1 and node.outputs[1]:
+            raise Unsupported(f"dilations are {dilation}; allowed: 1 where its indices are wanted")
+        made = _dilated(c, entry, MaxPool, LOWEST, window, stride, dilation, padding, ceil_mode, True, node.outputs[0])
+        c.define(node, made, from_maps(made, places))
+        return
     if _wide(padding, window):
         if ceil_mode:
             raise Unsupported("padding is more than half the window in ceil mode")
@@ -198,10 +214,14 @@ def max_pool(c: Converter, node: Operation) -> None:
 def average_pool(c: Converter, node: Operation) -> None:
     """Average pooling; padding of more than half the window becomes a layer of zeros before it."""
     entry, places = as_maps(c, c.value(node, 0))
-    window, stride, padding, ceil_mode = _window(c, node, entry, places)
+    window, stride, dilation, padding, ceil_mode = _window(c, node, entry, places)
     counted = bool(node.attributes.get("count_include_pad", 0))
-    layer = AveragePool(window, stride, padding, ceil_mode, "padded" if counted else "valid")
     name = node.outputs[0]
+    if dilation != (1, 1):
+        made = _dilated(c, entry, AveragePool, 0.0, window, stride, dilation, padding, ceil_mode, counted, name)
+        c.define(node, made, from_maps(made, places))
+        return
+    layer = AveragePool(window, stride, padding, ceil_mode, "padded" if counted else "valid")
     if not _wide(padding, window):
         made = c.emit(layer, [entry], name, op="AveragePool")
         c.define(node, made, from_maps(made, places))
@@ -247,10 +267,57 @@ def global_pool(c: Converter, node: Operation) -> None:
     c.define(node, made, View((part,), ((part,), *(() for _ in shape[1:]))))
 
 
+def _unpooled(c: Converter, node: Operation, entry: Entry, places: int) -> list[int]:
+    """Sizes of an unpooled map, where the file does not say."""
+    window, stride, _, padding, _ = _window(c, node, entry, places)
+    return [(entry.shape[axis] - 1) * stride[axis] + window[axis] - padding[2 * axis] - padding[2 * axis + 1]
+            for axis in range(2 - places, 2)]
+
+
+def _unpool_constant(c: Converter, node: Operation, places: int) -> None:
+    """Unpooling of one image by indices that are given: a matrix of zeros and ones.
+
+    Indices count through the maps of the size that the windows say; a larger output has zeros around.
+    """
+    value = c.value(node, 0)
+    entry, shape = as_maps(c, value)[0], value.view.shape
+    indices = c.constant(node, 1)
+    if indices.shape != (1, *shape) or indices.dtype.kind not in "iu":
+        raise Unsupported(f"its indices have shape {indices.shape}; allowed: those of one image, {(1, *shape)}")
+    inner = _unpooled(c, node, entry, places)
+    if min(inner) < 1:
+        raise Unsupported(f"its output's size is {inner}")
+    size, count = math.prod(shape), math.prod((shape[0], *inner))
+    flat = indices.reshape(-1)
+    if flat.min() < 0 or flat.max() >= count or len(np.unique(flat)) != size:
+        raise Unsupported(f"its indices are not different numbers from 0 to {count - 1}")
+    c.budget.take(f"the unpooling of {node.outputs[0][:200]!r}", 8 * size * count)
+    matrix = np.zeros((count, size), np.float32)
+    matrix[flat, np.arange(size)] = 1
+    vector, matrix = c.vector(value, matrix)
+    made = c.emit(Linear(count, bias=False), [vector], node.outputs[0], {"weight": matrix}, op="MaxUnpool")
+    parts = tuple(Part(each) for each in (shape[0], *inner))
+    view = View(parts, tuple((part,) for part in parts))
+    outer = [int(each) for each in c.constant(node, 2)][-places:] if c.given(node, 2) else inner
+    if outer != inner:
+        more = [0] * (2 - places) + [large - small for large, small in zip(outer, inner, strict=True)]
+        entry = as_maps(c, Value(made, view, node.outputs[0]))[0]
+        try:
+            layer = Pad((0, more[0], 0, more[1]))
+        except (ValueError, TypeError) as error:
+            raise Unsupported(str(error)) from None
+        made = c.emit(layer, [entry], node.outputs[0] + "_padded", op="MaxUnpool")
+        view = from_maps(made, places)
+    c.define(node, made, view)
+
+
 @operator("MaxUnpool")
 def max_unpool(c: Converter, node: Operation) -> None:
     """Unpooling by the indices of a MaxPool of the same graph."""
     entry, places = as_maps(c, c.value(node, 0))
+    if c.is_constant(node, 1):
+        _unpool_constant(c, node, places)
+        return
     if not c.given(node, 1) or node.inputs[1] not in c.pools:
         raise Unsupported("its indices do not come from a MaxPool of the graph")
     pool, maker = c.pools[node.inputs[1]]
@@ -261,9 +328,7 @@ def max_unpool(c: Converter, node: Operation) -> None:
     if c.given(node, 2):
         size = [int(value) for value in c.constant(node, 2)][-places:]
     else:
-        window, stride, padding, _ = _window(c, node, entry, places)
-        size = [(entry.shape[axis] - 1) * stride[axis] + window[axis] - padding[2 * axis] - padding[2 * axis + 1]
-                for axis in range(2 - places, 2)]
+        size = _unpooled(c, node, entry, places)
     if tuple(size) != source.shape[2 - places:2]:
         raise Unsupported(f"its output's size is {size}; allowed: {source.shape[2 - places:2]}, "
                           "that of the pool's input")

@@ -11,6 +11,8 @@ from ..fold import BATCHES
 from ..graph import Operation
 from ..views import Part, View, last_first
 
+MOST_PLACES = 1024  # of a Slice in steps: each is a layer
+
 
 def _resolved(target: Sequence[int], source: Sequence[int], keep_zero: bool) -> list[int] | None:
     """A Reshape's target with its 0 and -1 filled in, for an input of these sizes; None if it does not fit."""
@@ -181,6 +183,16 @@ def _cut(c: Converter, value: Value, axis: int, start: int, stop: int, tensor: s
     return Value(made, _view(order, [*sizes[:-1], stop - start]), tensor)
 
 
+def _picked(c: Converter, value: Value, axis: int, places: range, tensor: str) -> Value:
+    """Single places of one axis, in this order."""
+    if len(places) > MOST_PLACES:
+        raise Unsupported(f"it takes {len(places)} places in steps of {places.step}; allowed: {MOST_PLACES}")
+    cuts = [_along(c, _cut(c, value, axis, place, place + 1, f"{tensor}_{place}"), axis) for place in places]
+    _, order, sizes = cuts[0]
+    made = c.emit(Concat(), [entry for entry, _, _ in cuts], tensor, op="Slice")
+    return Value(made, _view(order, [*sizes[:-1], len(places)]), tensor)
+
+
 @operator("Split")
 def split(c: Converter, node: Operation) -> None:
     """A tensor cut into parts along one axis."""
@@ -204,20 +216,24 @@ def split(c: Converter, node: Operation) -> None:
 
 @operator("Slice")
 def cut(c: Converter, node: Operation) -> None:
-    """A part of a tensor, in steps of 1."""
+    """A part of a tensor; in other steps than 1, its places one by one side by side."""
     value = c.value(node, 0)
     starts, ends = (c.numbers(node, index, name) for index, name in ((1, "starts"), (2, "ends")))
     if starts is None or ends is None:
         raise Unsupported("starts or ends are missing")
     axes = c.numbers(node, 3, "axes") or list(range(len(starts)))
     steps = c.numbers(node, 4, "steps") or [1] * len(starts)
-    if not len(starts) == len(ends) == len(axes) == len(steps) or any(step != 1 for step in steps):
-        raise Unsupported(f"its steps are {steps[:8]}; allowed: 1")
-    for start, end, given in zip(starts, ends, axes, strict=True):
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise Unsupported(f"its steps are {steps[:8]} for {len(starts)} starts")
+    for start, end, given, step in zip(starts, ends, axes, steps, strict=True):
         axis = c.axis(node, given, len(value.view.axes))
-        begin, stop, _ = slice(start, end).indices(value.view.shape[axis])
-        if stop <= begin:
+        places = range(*slice(start, end, step).indices(value.view.shape[axis]))
+        if not places:
             raise Unsupported(f"it leaves nothing of axis {given}")
+        if step != 1 and len(places) > 1:
+            value = _picked(c, value, axis, places, node.outputs[0])
+            continue
+        begin, stop = places[0], places[-1] + 1
         value = _cut(c, value, axis, begin, stop, node.outputs[0])
     c.define(node, value.entry, value.view)
 
