@@ -61,12 +61,13 @@ def ascent(seconds: float) -> Iterator[Row]:
     small = net.at_size(64, 64, to="conv3_3")
     x = np.random.default_rng(0).standard_normal((64, 64, 64, 3), dtype=np.float32)
     images = layouts(x)
-    steps = 2
-    model, _ = vgg16_peer(small)
+    steps = 4
+    # Before the last ReLU, so that every unit has a gradient from the start and nobody skips or wakes any.
+    model = vgg16_peer(small)[0][:-1]
     for what, suffix in (("units", "@8,8"), ("means of maps", "")):
-        targets = [f"conv3_3:{unit}{suffix}" for unit in range(64)]
+        targets = [f"conv3_3.pre:{unit}{suffix}" for unit in range(64)]
 
-        def loop(name: str, suffix: str = suffix) -> Callable[[], Any]:
+        def loop(name: str, steps: int = steps, suffix: str = suffix) -> Callable[[], Any]:
             peer = in_layout(model, name)
             every = torch.arange(64)
 
@@ -84,15 +85,16 @@ def ascent(seconds: float) -> Iterator[Row]:
 
             return call
 
-        def ours(targets: list[str] = targets) -> Any:
+        def ours(steps: int = steps, targets: list[str] = targets) -> Any:
             # The score after the last step, which the loop does not compute, is in the time.
             return explain.ascent(small, targets, "plain", steps=steps, start=x, limits=False)
 
         contenders = {OURS: ours, **{name: loop(name) for name in images}}
-        expected = loop("torch")().numpy().transpose(0, 2, 3, 1)
-        error = np.abs(ours().images - expected).max()
+        # Compared after one step: later ones fall on other sides of ReLUs' kinks, whoever takes them.
+        expected = loop("torch", 1)().numpy().transpose(0, 2, 3, 1)
+        error = np.abs(ours(1).images - expected).max()
         yield interleave(f"ascent, 64 {what} of VGG-16 conv3_3, {steps} steps", contenders, seconds=seconds,
-                         rounds=3, note=f"largest difference {error:.1e}")
+                         rounds=3, note=f"largest difference after a step {error:.1e}")
 
 
 def maps(seconds: float, count: int = 8) -> Iterator[Row]:

@@ -15,7 +15,7 @@ from ..units import PRE, Unit
 from . import penalties
 from .result import Synthesis
 from .steps import STEPS, Climber, amplitude
-from .targets import Targets, of_units, pull
+from .targets import ALL, Targets, of_units, pull
 
 __all__ = ["PRESETS", "Settings", "ascent", "presets"]
 
@@ -121,7 +121,7 @@ def read_targets(network: Network, target: Any) -> Targets:
     for item in items:
         checks.integer("ascent", "class", item, 0)
         checks.require(item < shape[0], "ascent", "class", item, f"0 to {shape[0] - 1}")
-    everywhere = np.full(len(items), -1, np.intp)
+    everywhere = np.full(len(items), ALL, np.intp)
     return Targets(network.logits, np.array(items, np.intp), everywhere, everywhere, classes=True)
 
 
@@ -208,7 +208,9 @@ def _wake(network: Network, targets: Targets, x: np.ndarray, rows: np.ndarray, s
     before = _before_rectification(network, targets)
     for size in (0.1, 0.5, 1.0, 2.0, None):
         asleep = np.flatnonzero(~slopes.any(axis=(1, 2, 3)))
-        if not len(asleep) or (size is None and before is None):
+        if size is None:  # a whole layer's score has no one value before its ReLU
+            asleep = asleep[targets.maps[rows[asleep]] != ALL] if before is not None else asleep[:0]
+        if not len(asleep):
             break
         noise = np.stack([_noise(network, size or 0.5, seed + 1, row) for row in rows[asleep]]).astype(x.dtype)
         trial = noise if size or before is None else _climbed_below(network, before[rows[asleep]], noise)
@@ -222,7 +224,7 @@ def _wake(network: Network, targets: Targets, x: np.ndarray, rows: np.ndarray, s
 def _before_rectification(network: Network, targets: Targets) -> Targets | None:
     """The same scores before their layer's ReLU, if it has one."""
     node = network.nodes.get(targets.tensor)
-    if node is None or (targets.maps == -1).any():
+    if node is None:
         return None
     if node.layer.activation == "relu":
         return dataclasses.replace(targets, tensor=targets.tensor + PRE)
