@@ -17,7 +17,7 @@ import numpy as np
 
 from ... import checks
 from ...layers import Flatten, Layer, Rearrange, Shape, Slice
-from . import fold
+from . import fold, patterns
 from .fold import BATCHES, Constant
 from .graph import Declared, Graph, Operation
 from .tensors import Budget
@@ -95,7 +95,8 @@ class Converter:
 
     def __init__(self, graph: Graph, shapes: dict[str, Shape], *, batched: bool = True, batch: int | None = None,
                  budget: Budget | None = None, bound: dict[str, np.ndarray] | None = None) -> None:
-        self.graph, self.opset, self.batch = graph, graph.opset, batch
+        self.graph = graph = patterns.joined(graph)
+        self.opset, self.batch = graph.opset, batch
         self.first = 1 if batched else 0
         self.budget = budget or Budget()
         self.constants: dict[str, Constant] = {
@@ -135,9 +136,9 @@ class Converter:
 
     def run(self) -> None:
         """Convert every node; ValueError that lists all that is not supported."""
-        unknown = [f"{node}" for node in self.graph.operations
-                   if node.domain or (node.op not in OPERATORS and node.op not in fold.FUNCTIONS
-                                      and node.op not in (*fold.SHAPES, "Constant"))]
+        known = {*OPERATORS, *fold.FUNCTIONS, *fold.SHAPES, "Constant"}
+        unknown = [f"{node}" for node in self.graph.operations if not isinstance(node, patterns.Recognised)
+                   and (node.domain or node.op not in known)]
         for node in self.graph.operations:
             if any(name in self._poisoned for name in node.inputs):
                 self._poisoned.update(node.outputs)
@@ -160,7 +161,9 @@ class Converter:
     def _convert(self, node: Operation) -> None:
         if node.domain:
             raise Unsupported(f"the operators of {node.domain!r} are unknown")
-        if node.op == "Constant":
+        if isinstance(node, patterns.Recognised):
+            self._recognised(node)
+        elif node.op == "Constant":
             self.constants[node.outputs[0]] = fold.literal(node)
         elif node.op in fold.SHAPES:
             self._shape(node)
@@ -173,6 +176,15 @@ class Converter:
             OPERATORS[node.op](self, node)
         else:
             raise Unsupported("its inputs are not constant")
+
+    def _recognised(self, node: patterns.Recognised) -> None:
+        """A layer of maps that keeps their shape."""
+        self.need_batch()
+        value = self.value(node, 0)
+        if len(value.view.axes) != 3 or node.layer is None:
+            raise Unsupported(f"its input has rank {len(value.view.axes) + 1}; allowed: 4")
+        made = self.emit(node.layer, [self.standard(value)], node.outputs[0])
+        self.define(node, made, canonical(made.shape))
 
     def _shape(self, node: Operation) -> None:
         name = node.inputs[0] if node.inputs else ""

@@ -11,6 +11,7 @@ import numpy as np
 
 from ....layers import Add, Convolution, Divide, Expand, Layer, Linear, Multiply, Scale, Subtract
 from ..convert import Converter, Entry, Unsupported, Value, operator
+from ..fold import BATCHES
 from ..graph import Operation
 from ..views import Part, View, canonical, last_first
 from .maps import hint
@@ -95,6 +96,33 @@ def scaled(c: Converter, node: Operation, index: int, factor: np.ndarray | None,
     layer = Scale(() if small == entry.shape[-1:] and small != (1,) else small,
                   factor is not None, bias is not None)
     c.define(node, c.emit(layer, [entry], node.outputs[0], parameters, op=node.op), view)
+
+
+@operator("Expand")
+def expand(c: Converter, node: Operation) -> None:
+    """Items repeated along axes of size 1."""
+    value = c.value(node, 0)
+    if not c.is_constant(node, 1):
+        raise Unsupported("its shape is not constant")
+    before, found = value.view.shape, set()
+    for target, batch in zip(c.constants[node.inputs[1]], BATCHES, strict=True):
+        sizes = tuple(int(size) for size in target.reshape(-1))
+        first = (batch,) if c.first else ()
+        try:
+            whole = np.broadcast_shapes(first + before, sizes) if len(sizes) <= 32 and min(sizes, default=1) > 0 else ()
+        except ValueError:
+            whole = ()
+        if len(whole) != len(first + before) or whole[:c.first] != first:
+            raise Unsupported(f"its shape is {sizes[:8]}, for items of shape {before}")
+        found.add(tuple(int(size) for size in whole[c.first:]))
+    if len(found) != 1:
+        raise Unsupported("its shape depends on the number of images")
+    shape = found.pop()
+    if shape == before:
+        c.define(node, value.entry, value.view)
+        return
+    inner = tuple(shape[axis] for axis in last_first(len(shape)))
+    c.define(node, c.emit(Expand(inner), [c.standard(value)], node.outputs[0], op="Expand"), canonical(inner))
 
 
 def _pair(c: Converter, node: Operation, layer: Layer) -> None:
