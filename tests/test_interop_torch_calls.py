@@ -158,3 +158,29 @@ def test_what_works_along_the_batch_is_noticed_with_one_image_too():
             from_module(module, example)
     squeezed = Calls(lambda m, x: m.a(x).mean((2, 3), keepdim=True).squeeze(), a=nn.Conv2d(2, 4, 3))
     assert from_module(squeezed, torch.zeros(1, 2, 8, 9))(np.zeros((3, 8, 9, 2), np.float32)).shape == (3, 4)
+
+
+@pytest.mark.parametrize("function", [
+    lambda m, x: m.a(x) * x.shape[0],
+    lambda m, x: m.a(x) + float(x.size(0)),
+    lambda m, x: m.a(x).flatten(1) / len(x),
+    lambda m, x: m.a(x)[:, :x.shape[0]],
+])
+def test_constants_that_depend_on_the_number_of_images(function):
+    for example in ((3, 5, 6), torch.randn((2, 3, 5, 6), generator=torch.Generator().manual_seed(0))):
+        with pytest.raises(ValueError, match="number of images|cannot be followed|not supported"):
+            from_module(small_module(function), example)
+
+
+def test_a_network_that_differs_is_refused_by_its_first_layer(monkeypatch):
+    from zfcore.interop.torch import elementwise
+    from zfcore.interop.torch.making import Made
+    from zfcore.layers import LeakyReLU
+
+    module = small_module(lambda m, x: m.b(functional.leaky_relu(m.a(x), 0.2).clamp(min=-0.5)))
+    from_module(module, (3, 5, 6))
+    monkeypatch.setitem(elementwise.LAYERS, "leaky_relu", lambda values, shape: Made(LeakyReLU(0.3), [values["input"]]))
+    monkeypatch.setattr("zfcore.interop.torch.reading.LAYERS", {
+        **__import__("zfcore.interop.torch.layers", fromlist=["LAYERS"]).LAYERS, **elementwise.LAYERS})
+    with pytest.raises(ValueError, match=r"differs from the module's; .* is '.*' \(LeakyReLU\)"):
+        from_module(module, (3, 5, 6))

@@ -41,8 +41,9 @@ def from_module(module: Any, example: Any, *, name: str | None = None,
     Returns
     -------
     Network, whose vectors of flattened maps are channels last. ValueError lists everything that
-    has no counterpart here, by name, at once. A weighted module that is called twice becomes two
-    layers with copies of the weights.
+    has no counterpart here, by name, at once; or says that the network and the module differ on the
+    example, or that the module's result depends on the number of images. A weighted
+    module that is called twice becomes two layers with copies of the weights.
     """
     from .reading import read
 

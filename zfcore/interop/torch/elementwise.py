@@ -210,6 +210,8 @@ def maps(values: Values, shape: Shape) -> Made | None:
     whole[:len(index)] = index
     require(Ellipsis not in index and all(isinstance(item, slice) for item in whole), "an index other than slices")
     require(all(item == slice(None) for axis, item in enumerate(whole) if axis != 1), "a slice of other axes")
+    bounds = (whole[1].start, whole[1].stop, whole[1].step)
+    require(all(item is None or isinstance(item, int) for item in bounds), "a slice whose bounds are computed")
     start, stop, step = whole[1].indices(before[1])
     require(step == 1 and start < stop, "a slice with steps")
     return None if (start, stop) == (0, before[1]) else Made(Slice(start, stop), [values["input"]])

@@ -17,6 +17,7 @@ from ...network import Network
 from ...network.layout import flattened, inward
 from ...preprocessing import Preprocessing
 from .calls import Arguments, call, described
+from .checking import verify
 from .layers import LAYERS
 from .making import Made, Unsupported, WholePool
 from .patterns import Shuffle, channel_shuffles, part_of
@@ -51,7 +52,8 @@ def read(module: Any, example: Any, name: str | None, preprocessing: Preprocessi
     if shape[0] == 1:  # with two images, what works along the batch shows
         example = torch.cat([example, example]).detach()
     with evaluating(module):
-        steps, output = _Reader(trace(module, example)).steps()
+        reader = _Reader(trace(module, example))
+        steps, output = reader.steps()
     network = Network(name or type(module).__name__, (shape[2], shape[3], shape[1]), scheme="he",
                       preprocessing=preprocessing, class_names=class_names)
     for step in _fused(_needed(steps, output), output):
@@ -60,9 +62,12 @@ def read(module: Any, example: Any, name: str | None, preprocessing: Preprocessi
     if not network.nodes:
         raise ValueError("from_module: the module returns its input; allowed: one with a layer or more")
     orders = flattened(network)
-    return network.load_parameters({
+    network.load_parameters({
         f"{step.name}.{key}": inward(network.nodes[step.name].layer, key, value, orders.get(step.inputs[0]))
         for step in steps if step.name in network.nodes for key, value in step.parameters.items()})
+    with evaluating(module):
+        verify(module, example, network, reader.trace.graph, reader.made)
+    return network
 
 
 class _Reader:
@@ -74,6 +79,7 @@ class _Reader:
         self.found: list[Step] = []
         self.faults: list[str] = []
         self.tensor: dict[fx.Node, str | None] = {}  # which step's output a node is now; None: unknown
+        self.made: dict[fx.Node, str] = {}  # the step of a call
         self.taken = {IMAGE}
         self.shuffles, self.inside = channel_shuffles(self.nodes, traced)
 
@@ -110,7 +116,10 @@ class _Reader:
         """Add a node's step, or note why not, and follow what it writes in place."""
         what = described(self.trace.graph, node)
         try:
-            self.tensor[node] = self._made(node)
+            before = len(self.found)
+            name = self.tensor[node] = self._made(node)
+            if len(self.found) > before and name is not None:
+                self.made[node] = name
         except Unsupported as reason:
             self.faults.append(f"{node.name} ({what}{': ' if str(reason) else ''}{reason})")
             self.tensor[node] = None
