@@ -16,6 +16,7 @@ from zfcore import layers
 from zfcore.data import Arrays, ImageFolder
 from zfcore.network import Network
 from zfcore.preprocessing import Preprocessing
+from zfcore.study import forecast as forecasts
 from zfcore.study import scan as scanning
 from zfcore.study import top as tops
 from zfcore.study.atlas import Atlas, AtlasError
@@ -230,8 +231,48 @@ def test_the_forecast_counts_what_is_kept(whole: Atlas, capsys: pytest.CaptureFi
     assert expected.patch_bytes == sum(part.patches.nbytes for part in whole.layers.values())
     assert expected.maps == 22 and "30 images, 22 feature maps" in str(expected)
     scan(NET, IMAGES, "conv1", progress=True)
-    assert "atlas: 30 images, 5 feature maps" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "atlas: 30 images, 5 feature maps" in err and " of projections" in err
+    assert expected.projection_bytes == 4 * expected.patch_bytes
+    assert "for the scan, about" in err and err.index(" of patches") < err.index("for the scan")
     assert [scanning.size_text(size) for size in (5, 1500, 183e6, 2e13)] == ["5 bytes", "1.5 kB", "183 MB", "20.0 TB"]
+
+
+def test_the_forecast_comes_before_the_first_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+
+    class Watched(Arrays):
+        def load(self, index: int, preprocessing: Any) -> np.ndarray:
+            said.append(capsys.readouterr().err)
+            raise KeyError("enough")
+
+    with pytest.raises(Exception, match="enough"):
+        scan(NET, Watched(IMAGES), "conv1", threads=1)
+    assert "atlas: 30 images, 5 feature maps" in said[0] and "for a batch" in said[0]
+
+
+def test_work_is_counted_on_crops() -> None:
+    adds = NET.multiply_adds()
+    assert forecasts.scan_work(NET, ["conv1"]) == adds["conv1"]
+    height, width = NET.tensor_shape("conv1")[:2]
+    assert forecasts.projection_work(NET, "conv1") == pytest.approx(2 * adds["conv1"] / (height * width))
+    assert forecasts.report_seconds(NET, {"conv1": 5}, 9, 1.0) > 45 * forecasts.ENTRY_SECONDS
+    assert forecasts.measure(NET, ["conv1"]) > 0
+
+
+def test_a_merge_beyond_the_limit_is_gathered_in_a_file(whole: Atlas, tmp_path: Path) -> None:
+    images = Arrays(IMAGES, np.arange(len(IMAGES)) % 4, class_names=list("abcd"))
+    first, second = (scan(NET, images, LAYERS, 5, shard=(number, 2), progress=False) for number in range(2))
+    assert first.missing == [(15, 30)] and second.missing == [(0, 15)] and whole.missing == []
+    with pytest.raises(ValueError, match=r"Atlas.merge: memory_limit is 1000; .*scratch"):
+        first.merge(second, memory_limit=1000)
+    merged = first.merge(second, memory_limit=1000, scratch=tmp_path)
+    assert isinstance(merged["conv1"].patches, np.memmap) and len(list(tmp_path.iterdir())) == 1
+    assert same(merged, whole)
+    del merged
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+    assert not isinstance(first.merge(second, memory_limit=2**30)["conv1"].patches, np.memmap)
 
 
 def test_every_convolution_is_the_default() -> None:

@@ -160,6 +160,25 @@ def test_shards_merge_to_one_pass(run: Run, work: Path, tmp_path: Path) -> None:
     one_line(run("merge", tmp_path / "1", tmp_path / "1", "--out", tmp_path / "twice"), "two of the atlases")
 
 
+def test_a_merge_says_what_it_takes_and_what_is_missing(run: Run, work: Path, tmp_path: Path) -> None:
+    model, images = work / "tiny.safetensors", work / "images"
+    for number in (1, 3):
+        part = ("--shard", f"{number}/3", "--out", tmp_path / f"{number}")
+        assert run("atlas", model, images, "--layers", "conv2", "--top", 2, *part)[0] == 0
+    code, text, err = run("merge", tmp_path / "1", tmp_path / "3", "--out", tmp_path / "some", "--memory-limit", "500B",
+                          "--model", model)
+    assert code == 0 and text.startswith("5 of 7 images"), (text, err)
+    assert "merge: 2 atlases, 6 feature maps" in err and "on disk" in err and "to project and draw" in err
+    assert "WARNING: the atlases cover 5 of 7 images (2..3 missing)" in err
+    assert err.index("merge: 2 atlases") < err.index("WARNING") and sorted(
+        each.name for each in tmp_path.iterdir()) == ["1", "3", "some"]
+    assert not (tmp_path / "some" / "projections").exists()  # beyond the limit
+    code, text, err = run("merge", tmp_path / "1", "--out", tmp_path / "one", "--json")
+    assert code == 0 and "cover 2 of 7" in err
+    summary = json.loads(text)
+    assert (summary["scanned"], summary["images"]) == (2, 7)
+
+
 def test_a_bad_picture_fails_or_is_recorded(run: Run, work: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()

@@ -132,3 +132,18 @@ def test_links_and_make_targets_exist(page: str) -> None:
     rules = {rule for file in makefiles for rule in re.findall(r"^([\w-]+):", file.read_text(), re.MULTILINE)}
     for target in re.findall(r"(?:^    |`)make ([\w-]+)", text, re.MULTILINE):
         assert target in rules, target
+
+
+def test_what_it_takes_is_said_before_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def stops(*_: object, **__: object) -> None:
+        said.append(capsys.readouterr().err)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(demo, "train", stops)
+    with pytest.raises(ZeroDivisionError):
+        demo.run(tmp_path / "out")
+    assert re.search(r"demo: 1,198 training images, 16 epochs; 599 images in the atlas, \d+ feature maps; "
+                     r"about \d+.* MB of memory for arrays, about \d+ (s|min)\n", said[0]), said[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +64,26 @@ def train(training: Arrays, *, seed: int = 0, epochs: int = EPOCHS, progress: bo
     return net
 
 
+def say_what_it_takes(training: Arrays, held_out: Arrays, epochs: int) -> None:
+    """Print, before the work, what memory and about what time training, scan and report will take."""
+    from . import models
+    from .study.forecast import duration_text, forecast, measure, report_seconds, size_text
+    from .study.scan import chosen_layers
+
+    net = models.build("digits")
+    net.initialize(0)
+    layers, top = chosen_layers(net, None), 9
+    expected = forecast(net, layers, len(held_out), top=top)
+    each = measure(net, layers, BATCH_SIZE)
+    maps = {name: net.tensor_shape(name)[-1] for name in layers}
+    # A step walks up, and down for the signal and for the weights: three times the work of a scan.
+    seconds = each * (3 * epochs * len(training) + 2 * len(held_out)) + report_seconds(net, maps, top, each)
+    memory = net.memory(BATCH_SIZE).cached * 2 + expected.patch_bytes + expected.projection_bytes
+    print(f"demo: {len(training):,} training images, {epochs} epochs; {len(held_out):,} images in the atlas, "
+          f"{expected.maps:,} feature maps; about {size_text(memory)} of memory for arrays, about "
+          f"{duration_text(seconds)}", file=sys.stderr, flush=True)
+
+
 def write_examples(images: Arrays, folder: Path, each: int = 3) -> None:
     """Write the first pictures of each class as 7/1.png, 7/2.png ...: something to try commands on."""
     from .pictures import png
@@ -108,6 +129,8 @@ def run(out: str | os.PathLike[str], *, seed: int = 0, epochs: int = EPOCHS, for
             except ImportError:
                 raise ValueError("the digits come with scikit-learn, which is missing; "
                                  "pip install 'zfcore[demo]' brings it") from None
+        if progress:
+            say_what_it_takes(training, held_out, epochs)
         with seconds.phase("training"):
             net = train(training, seed=seed, epochs=epochs, progress=progress)
         with seconds.phase("evaluation"):

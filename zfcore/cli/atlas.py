@@ -27,15 +27,17 @@ from .common import (
     integer,
     load_model,
     names,
+    note,
     refuse_device,
     shard,
+    size,
     tell,
 )
 
 if TYPE_CHECKING:
     from ..study.atlas import Atlas
 
-MEMORY = "For the patches that are kept; more goes to a temporary file beside --out."
+MEMORY = "For patches, and for projections; more goes to a temporary file beside --out, or is not kept."
 
 
 def atlas(
@@ -99,7 +101,7 @@ def atlas(
     found = scan(net, source, chosen, entries, batch_size=batch, memory_limit=limit, shard=piece,
                  scratch=out.absolute().parent, one_per_image=not many_per_image, state=kept, save_every=pause)
     extra = {"model": model, "seconds": {"scan": round(time.perf_counter() - begun, 2)}}
-    finish(found, out, force, json, extra, rule=rule)
+    finish(found, out, force, json, extra, rule, limit)
     if kept is not None:
         State(kept).remove()
 
@@ -111,6 +113,7 @@ def merge(
     model: Annotated[str | None, typer.Option("--model", metavar="MODEL", show_default=False,
                                               help="The model that was scanned, for the pictures.")] = None,
     rule: Rule = "deconvnet",
+    memory_limit: Annotated[str, typer.Option("--memory-limit", metavar="SIZE", help=MEMORY)] = "2GB",
     architecture: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
@@ -125,6 +128,7 @@ def merge(
     The result equals that of a single pass. Without --model only the arrays are written.
     """
     guard_output(out, force, model, *atlases)
+    limit = byte_count("--memory-limit", memory_limit)
     from .. import rules
     from ..study.atlas import Atlas
 
@@ -132,14 +136,43 @@ def merge(
     net = None if model is None else load_model(model, architecture=architecture, preprocessing=preprocessing,
                                                 input_size=input_size)
     parts = [Atlas.load(folder / "atlas" if (folder / "atlas").is_dir() else folder) for folder in atlases]
-    found = parts[0].merge(*parts[1:])
     if net is not None:
-        found.with_network(net)
+        parts[0].with_network(net)
+    missing = parts[0].without(parts[0].together(*parts[1:]))
+    _tell_merge(parts, limit)
+    if missing:
+        count = parts[0].count - sum(end - begin for begin, end in missing)
+        note(f"zfcore: WARNING: the atlases cover {count:,} of {parts[0].count:,} images ({_ranges(missing)} missing); "
+             "what is strongest among the rest is not known")
+    found = parts[0].merge(*parts[1:], memory_limit=limit, scratch=out.absolute().parent)
     extra = {"model": model, "merged": [str(folder) for folder in atlases]}
-    finish(found, out, force, json, extra, rule=rule)
+    finish(found, out, force, json, extra, rule, limit)
 
 
-def finish(found: Atlas, out: Path, force: bool, json: bool, extra: dict[str, Any], rule: str) -> None:
+def _tell_merge(parts: list[Atlas], limit: int) -> None:
+    """Say, before it begins, what a merge and its report will take."""
+    from ..study.forecast import duration_text, measure, report_seconds
+
+    whole = parts[0]
+    maps = {name: part.maps for name, part in whole.layers.items()}
+    place = "in memory" if whole.patch_bytes <= limit else "on disk"
+    text = (f"merge: {len(parts)} atlases, {sum(maps.values()):,} feature maps: {size(whole.patch_bytes)} of patches "
+            f"{place}")
+    if whole.network is not None:
+        seconds = report_seconds(whole.network, maps, whole.top, measure(whole.network, list(maps)))
+        text += (f", {size(4 * whole.patch_bytes)} of projections; about {duration_text(seconds)} to project and "
+                 "draw all of it")
+    note(text)
+
+
+def _ranges(parts: list[tuple[int, int]], most: int = 4) -> str:
+    """Ranges of images for people, counted from 0."""
+    shown = [f"{begin}..{end - 1}" for begin, end in parts[:most]]
+    return ", ".join(shown + ["..."] * (len(parts) > most))
+
+
+def finish(found: Atlas, out: Path, force: bool, json: bool, extra: dict[str, Any], rule: str,
+           limit: int) -> None:
     """Write an atlas's arrays, and with its network the report; tell the user."""
     from .. import report
     from ..files import atomic_folder
@@ -153,7 +186,8 @@ def finish(found: Atlas, out: Path, force: bool, json: bool, extra: dict[str, An
             found.save(folder / "atlas")
         else:
             begun = time.perf_counter()
-            report.write(folder, found, rule=rule, progress=True)
+            report.write(folder, found, rule=rule, progress=True,
+                         projection_limit=min(limit, report.PROJECTION_LIMIT))
             summary.setdefault("seconds", {})["report"] = round(time.perf_counter() - begun, 2)
         (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
     took = duration(sum(summary.get("seconds", {}).values()))
@@ -161,5 +195,6 @@ def finish(found: Atlas, out: Path, force: bool, json: bool, extra: dict[str, An
                        for name, row in summary["layers"].items())
     last = (f"arrays are in {out / 'atlas'}; give --model for pictures" if found.network is None
             else f"open {out / 'index.html'}")
-    head = f"{summary['scanned']} images, {summary['skipped']} skipped, {took}"
+    of = "" if found.scanned == found.count else f" of {found.count}"
+    head = f"{summary['scanned']}{of} images, {summary['skipped']} skipped, {took}"
     tell(summary, json, f"{head}\n{counts}\n{last}")

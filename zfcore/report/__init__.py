@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .page import write
+from .page import PROJECTION_LIMIT, write
 
-__all__ = ["write"]
+__all__ = ["PROJECTION_LIMIT", "write"]

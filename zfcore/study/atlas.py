@@ -8,8 +8,11 @@ pass over the data set (`scan`) serves every rule. Zeiler & Fergus 2014, section
 from __future__ import annotations
 
 import os
+import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +80,16 @@ class Atlas:
         return sum(end - begin for begin, end in self.covered)
 
     @property
+    def missing(self) -> list[tuple[int, int]]:
+        """The parts of the data set that were not scanned, [begin, end) each."""
+        return self.without(self.covered)
+
+    def without(self, covered: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The parts of the data set beside those covered, which are disjoint and sorted."""
+        edges = [0, *(edge for part in covered for edge in part), self.count]
+        return [(begin, end) for begin, end in zip(edges[::2], edges[1::2], strict=True) if end > begin]
+
+    @property
     def summary(self) -> dict[str, Any]:
         """Counts for people and for JSON."""
         layers = {name: {"maps": part.maps, "dead": int(part.dead.sum()),
@@ -95,13 +108,13 @@ class Atlas:
         self.network = network
         return self
 
-    def merge(self, *others: Atlas) -> Atlas:
-        """One atlas of disjoint shards of one data set, equal to that of a single pass over them.
+    @property
+    def patch_bytes(self) -> int:
+        """Bytes of all patches."""
+        return sum(part.patches.nbytes for part in self.layers.values())
 
-        Raises
-        ------
-        AtlasError : other weights, data, settings or layers, or an image in two shards
-        """
+    def together(self, *others: Atlas) -> list[tuple[int, int]]:
+        """The images that shards of one scan cover together, [begin, end) each; AtlasError unless they may merge."""
         everyone = (self, *others)
         for other in others:
             mine, theirs = self.identity(), other.identity()
@@ -109,18 +122,53 @@ class Atlas:
             if different:
                 raise AtlasError("Atlas.merge: " + "; ".join(
                     f"{key} differ ({_short(mine[key])}, {_short(theirs[key])})" for key in different))
-        covered = _joined([part for atlas in everyone for part in atlas.covered])
+        return _joined([part for atlas in everyone for part in atlas.covered])
+
+    def merge(self, *others: Atlas, memory_limit: int | None = None,
+              scratch: str | os.PathLike[str] | None = None) -> Atlas:
+        """One atlas of disjoint shards of one data set, equal to that of a single pass over them.
+
+        Parameters
+        ----------
+        others : the other shards
+        memory_limit : bytes that the patches may take in memory; beyond it they are gathered in a temporary
+            file in `scratch`, and without that folder it is an error, before any work. None: no limit
+        scratch : a folder for that file, which is removed with the result
+
+        Raises
+        ------
+        AtlasError : other weights, data, settings or layers, or an image in two shards
+        ValueError : too little memory
+        """
+        everyone, covered = (self, *others), self.together(*others)
         total = sum(int(atlas.hashes["pixels"], 16) for atlas in everyone) % 2**256
-        layers = {name: merge([atlas.layers[name] for atlas in everyone]) for name in self.layers}
+        folder = None
+        if memory_limit is not None and self.patch_bytes > checks.integer("Atlas.merge", "memory_limit",
+                                                                          memory_limit, 1):
+            if scratch is None:
+                checks.fail("Atlas.merge", "memory_limit", memory_limit, f"at least {self.patch_bytes} for the "
+                            "patches; or give a folder for them (scratch)")
+            folder = tempfile.TemporaryDirectory(prefix="zfcore-atlas-", dir=scratch)
+        try:
+            layers = {name: merge([atlas.layers[name] for atlas in everyone],
+                                  None if folder is None else Path(folder.name) / f"{place}.npy")
+                      for place, name in enumerate(self.layers)}
+        except BaseException:
+            if folder is not None:
+                folder.cleanup()
+            raise
         kept = images_of(layers)
         names = {index: name for atlas in everyone for index, name in atlas.names.items()}
         labels = {index: label for atlas in everyone for index, label in atlas.labels.items()}
         skipped = {index: reason for atlas in everyone for index, reason in atlas.skipped.items()}
-        return replace(
+        merged = replace(
             self, layers=layers, covered=covered, names={index: names[index] for index in kept},
             labels={index: labels[index] for index in kept if index in labels},
             skipped=dict(sorted(skipped.items())), hashes={**self.hashes, "pixels": f"{total:064x}"},
             network=next((atlas.network for atlas in everyone if atlas.network is not None), None))
+        if folder is not None:
+            weakref.finalize(merged, folder.cleanup)
+        return merged
 
     def identity(self) -> dict[str, Any]:
         """What parts of one scan have in common."""

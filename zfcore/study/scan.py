@@ -9,7 +9,6 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,50 +18,12 @@ from .. import checks
 from ..data import Images, Stream, open_images
 from . import results
 from .atlas import Atlas, images_of
+from .forecast import Forecast, forecast, report_seconds, size_text
 from .state import State
-from .top import Collector, patch_size, strongest_of
+from .top import Collector, strongest_of
 
 MEMORY_LIMIT = 4 * 2**30
 SAVE_EVERY = 5000  # images between two states
-
-
-@dataclass
-class Forecast:
-    """What a scan will need; `str()` is a line for people.
-
-    Attributes
-    ----------
-    images, maps : how many
-    patch_bytes : what the kept patches take, in memory or on disk
-    batch_bytes : about what the parameters and a batch's activations take at their worst
-    seconds : about how long it will take; None before it was measured
-    on_disk : whether the patches are in a temporary file
-    """
-
-    images: int
-    maps: int
-    patch_bytes: int
-    batch_bytes: int
-    seconds: float | None = None
-    on_disk: bool = False
-
-    def __str__(self) -> str:
-        place = "on disk" if self.on_disk else "in memory"
-        duration = "" if self.seconds is None else f", about {_duration(self.seconds)}"
-        return (f"{self.images:,} images, {self.maps:,} feature maps: {size_text(self.patch_bytes)} "
-                f"of patches {place}, about {size_text(self.batch_bytes)} for a batch{duration}")
-
-
-def forecast(network: Any, layers: Sequence[str], images: int, *, top: int = 9, batch_size: int = 32
-             ) -> Forecast:
-    """What a scan of `images` images will need, but for the time, which only a first batch shows."""
-    patches = maps = 0
-    for layer in layers:
-        height, width = patch_size(network.cone(layer))
-        count = network.tensor_shape(layer)[-1]
-        maps += count
-        patches += count * top * height * width * network.input_shape[2]
-    return Forecast(images, maps, patches, network.memory(min(batch_size, max(images, 1))).forward)
 
 
 def scan(network: Any, images: Any, layers: Sequence[str] | str | None = None, top: int = 9, *,
@@ -91,7 +52,7 @@ def scan(network: Any, images: Any, layers: Sequence[str] | str | None = None, t
         that was killed goes on from there, with the same result bit for bit. Delete it when the
         atlas is saved
     save_every : images between two states
-    progress : print a forecast and a progress bar on stderr
+    progress : print a forecast and a progress bar on stderr; the times follow when a batch was measured
 
     Returns
     -------
@@ -210,9 +171,15 @@ class _Scan:
             network_name=self.network.name, one_per_image=self.one_per_image, network=self.network)
 
     def run(self, expected: Forecast, progress: bool, save: Callable[[Atlas], None] | None, save_every: int) -> None:
-        """Feed all batches; after the first, say what to expect; every now and then keep the state."""
+        """Feed all batches; every now and then keep the state.
+
+        What it needs is said before the first, how long it takes after it.
+        """
         from tqdm import tqdm
 
+        if progress:
+            sys.stderr.write(f"atlas: {expected}\n")
+            sys.stderr.flush()
         saved = self.done
         with tqdm(total=expected.images, initial=self.done - self.begin, desc="atlas", unit="image",
                   disable=not progress) as bar:
@@ -225,8 +192,10 @@ class _Scan:
                 if expected.seconds is None:
                     each = (time.perf_counter() - started) / len(batch.indices)
                     expected.seconds = each * (self.end - self.done)
+                    maps = {collector.layer: collector.top.maps for collector in self.collectors}
+                    expected.report_seconds = report_seconds(self.network, maps, self.top, each)
                     if progress:
-                        tqdm.write(f"atlas: {expected}", file=sys.stderr)
+                        tqdm.write(f"atlas: {expected.times}", file=sys.stderr)
                 self.done = int(batch.indices[-1]) + 1
                 if save is not None and self.done - saved >= save_every:
                     save(self.atlas())
@@ -258,22 +227,6 @@ class _Scan:
                 values, positions = strongest_of(network.ops.backend.to_numpy(tensor), self.top)
             if keep:
                 collector.update(values, positions // width, positions % width, indices.repeat(each), pixels, names)
-
-
-def size_text(count: float) -> str:
-    """Bytes for people: "183 MB"."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def _duration(seconds: float) -> str:
-    """Seconds for people: "40 s", "12 min", "3.5 h"."""
-    if seconds < 100:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 atlas = scan  # zfcore.atlas(net, images), as users type it

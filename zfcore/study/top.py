@@ -209,18 +209,26 @@ def strongest_of(tensor: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
     return np.take_along_axis(flat, order, axis=1).reshape(-1, maps), order.reshape(-1, maps)
 
 
-def merge(parts: Sequence[LayerTop]) -> LayerTop:
-    """The strongest of all parts' entries; the parts must come from different images."""
+def merge(parts: Sequence[LayerTop], file: Path | None = None) -> LayerTop:
+    """The strongest of all parts' entries; the parts must come from different images.
+
+    Parameters
+    ----------
+    parts : of one layer, with the same number of maps and entries
+    file : where the patches are gathered, as a memory-mapped .npy; None: in memory
+    """
     count = parts[0].values.shape[1]
     joined = {name: np.concatenate([part.arrays()[name] for part in parts], axis=1)
               for name in ("values", "images", "rows", "columns", "origins")}
     chosen = order(joined["values"], joined["images"], joined["rows"], joined["columns"])[:, :count]
     taken = {name: np.take_along_axis(array, chosen if array.ndim == 2 else chosen[:, :, None], axis=1)
              for name, array in joined.items()}
-    patches = np.empty_like(parts[0].patches, subok=False)
-    for number, part in enumerate(parts):
-        maps, ranks = np.nonzero(chosen // count == number)
-        patches[maps, ranks] = part.patches[maps, chosen[maps, ranks] % count]
+    shape = parts[0].patches.shape
+    patches = (np.empty(shape, np.uint8) if file is None
+               else np.lib.format.open_memmap(file, "w+", np.uint8, shape))
+    for index, line in enumerate(chosen):  # a map at a time: a copy of all would be as large again
+        for rank, place in enumerate(line):
+            patches[index, rank] = parts[place // count].patches[index, place % count]
     return LayerTop(**taken, patches=patches)
 
 
