@@ -32,13 +32,18 @@ def test_every_model_has_its_sizes_here_or_in_test_torchvision() -> None:
     assert {name for name in models.MODELS if not name.startswith("torchvision/")} == set(SIZES)
 
 
+def test_torchvisions_alexnet_is_there_once() -> None:
+    assert models.MODELS["alexnet-torchvision"] == models.MODELS["torchvision/alexnet"]
+    assert not hasattr(models, "alexnet_torchvision") and not hasattr(models.large, "alexnet_torchvision")
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes_of_the_papers(name: str) -> None:
     net = models.build(name)
     for layer, shape in SIZES[name].items():
         assert net.tensor_shape(layer) == shape, layer
     assert net.parameter_count == PARAMETERS.get(name, net.parameter_count)
-    assert net.name == name and net.output == "prob"
+    assert net.name == {"alexnet-torchvision": "torchvision/alexnet"}.get(name, name) and net.output == "prob"
     assert net.preprocessing is not None
     kinds = [row.type for row in net.layers()]
     assert kinds[-1] == "Softmax" and (("Dropout" in kinds) == (name != "convnetjs"))

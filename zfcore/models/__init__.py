@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import checks
 from ..network import Network
-from .large import alexnet, alexnet_torchvision, vgg16, zfnet
+from .large import alexnet, vgg16, zfnet
 from .small import convnetjs, digits, five_class, mnist
 from .torchvision import ARCHITECTURES
 
@@ -27,13 +27,13 @@ def alexnet_dense(classes: int = 1000) -> Network:
 
 MODELS: dict[str, Callable[..., Network]] = {
     "zfnet": zfnet, "alexnet": alexnet, "alexnet-dense": alexnet_dense,
-    "alexnet-torchvision": alexnet_torchvision, "vgg16": vgg16, "mnist": mnist, "five-class": five_class,
-    "convnetjs": convnetjs, "digits": digits,
+    "alexnet-torchvision": ARCHITECTURES["torchvision/alexnet"].build,  # another name of the same
+    "vgg16": vgg16, "mnist": mnist, "five-class": five_class, "convnetjs": convnetjs, "digits": digits,
     **{name: architecture.build for name, architecture in ARCHITECTURES.items()},
 }
 
-__all__ = ["MODELS", "alexnet", "alexnet_dense", "alexnet_torchvision", "build", "convnetjs", "digits",
-           "five_class", "mnist", "vgg16", "zfnet"]
+__all__ = ["MODELS", "alexnet", "alexnet_dense", "build", "convnetjs", "digits", "five_class", "mnist",
+           "vgg16", "zfnet"]
 
 
 def build(name: str, **options: Any) -> Network:

@@ -89,24 +89,6 @@ def alexnet(classes: int = 1000, *, groups: int = 2, widths: Sequence[int] = (96
     return net
 
 
-def alexnet_torchvision(classes: int = 1000) -> Network:
-    """The sizes of torchvision's `alexnet`: 64, 192, 384, 256, 256 filters, no groups, no response norm.
-
-    Its classifier drops before each hidden layer, which is the same at inference.
-    """
-    net = Network("alexnet-torchvision", (224, 224, 3), scheme="he", preprocessing=Preprocessing(
-        "RGB", mean=(123.675, 116.28, 103.53), scale=(1 / 58.395, 1 / 57.12, 1 / 57.375), size=256, crop=224))
-    net.add("conv1", Convolution(64, 11, stride=4, padding=2, activation="relu"))
-    net.add("pool1", MaxPool(3, 2))
-    net.add("conv2", Convolution(192, 5, padding=2, activation="relu"))
-    net.add("pool2", MaxPool(3, 2))
-    for number, width in ((3, 384), (4, 256), (5, 256)):
-        net.add(f"conv{number}", Convolution(width, 3, padding=1, activation="relu"))
-    net.add("pool5", MaxPool(3, 2))
-    _classifier(net, (4096, 4096), classes)
-    return net
-
-
 def vgg16(classes: int = 1000, *, hidden: Sequence[int] = (4096, 4096)) -> Network:
     """VGG-16 (Simonyan & Zisserman 2014, configuration D) on 224x224 images.
 
