@@ -187,7 +187,9 @@ NODE = helper.make_node
     (chain(NODE("Conv", ["x", "w"], ["y"], pads=[-1, 0, 0, 0]), constants={"w": WEIGHT}), "pads"),
     (chain(NODE("Conv", ["x", "w"], ["y"], strides=[2**40, 1]), constants={"w": WEIGHT}), "strides"),
     (chain(NODE("Conv", ["x", "w"], ["y"], auto_pad="HUGE"), constants={"w": WEIGHT}), "auto_pad"),
-    (chain(NODE("Expand", ["x", "s"], ["y"]), constants={"s": np.array([1, 3, 4, 4])}), "not constant"),
+    (chain(NODE("Neg", ["x"], ["y"])), "not constant"),
+    (chain(NODE("Expand", ["x", "s"], ["y"]), constants={"s": np.array([2**40, 1, 1, 1])}), "its shape is"),
+    (chain(NODE("Expand", ["x", "s"], ["y"]), constants={"s": np.array([1, 1, -4, 1])}), "its shape is"),
     (chain(NODE("Identity", ["c"], ["y"]), constants={"c": WEIGHT}), "constant"),
 ])
 def test_broken_graphs(tmp_path: Path, proto: Any, what: str) -> None:

@@ -38,8 +38,12 @@ def pool(c: Converter, entry: Entry, layer: type[MaxPool] | type[AveragePool], f
 
     Parameters
     ----------
+    c : the walk
     entry : what it reads, (height, width, maps)
     layer, fill : the kind of pool, and what its padding holds
+    window, stride, dilation : (vertical, horizontal)
+    padding : (top, bottom, left, right)
+    ceil_mode : whether a last window may reach over the end
     counted : whether an average counts padding
     name : of the tensor that it makes
 
