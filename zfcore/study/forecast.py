@@ -14,7 +14,8 @@ import numpy as np
 
 from .top import patch_size
 
-ENTRY_SECONDS = 1e-3  # about what cutting, drawing and encoding one entry of a report takes
+ENTRY_SECONDS = 1e-3  # about what cutting, drawing and encoding one entry of a report takes ...
+PIXEL_SECONDS = 1.5e-7  # ... and each pixel of its patch
 
 
 @dataclass
@@ -98,8 +99,12 @@ def report_seconds(network: Any, layers: Mapping[str, int], top: int, seconds_of
     seconds_of_image : what one image took up to the highest of these layers, measured
     """
     each = seconds_of_image / max(scan_work(network, list(layers)), 1)
-    return sum(maps * top * (each * projection_work(network, layer) + ENTRY_SECONDS)
-               for layer, maps in layers.items())
+    seconds = 0.0
+    for layer, maps in layers.items():
+        height, width = patch_size(network.cone(layer))
+        drawing = ENTRY_SECONDS + PIXEL_SECONDS * height * width
+        seconds += maps * top * (each * projection_work(network, layer) + drawing)
+    return seconds
 
 
 def measure(network: Any, layers: Sequence[str], images: int = 1) -> float:
