@@ -8,7 +8,6 @@ import numpy as np
 
 from zfcore import backends
 
-
 OPTIONAL = {"fast_convolution"}  # a backend without it computes every convolution directly
 
 

@@ -4,7 +4,8 @@ The tensors of the unchanged image are kept. At each layer the cells that a chan
 rectangle, a little larger than in the layer below; their inputs are cut out of the kept tensor, the
 changed cells pasted into them, and the layer runs on these tiles. Where a layer sees all of its input
 at once (a fully connected one, a global pool) the changed cells are pasted into the whole map. The
-values are those of a pass over the whole changed image, bit for bit, as with the crops of `cones`.
+values are those of a pass over the whole changed image with the direct algorithm, bit for bit, as with the crops
+of `cones`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ from .. import checks
 from ..geometry import Tile, Window
 from ..layers import Run, Shape
 from ..units import PRE
+from . import walk
 from .walk import IMAGE, Node
 
 if TYPE_CHECKING:
     from .graph import Network
+
+# A crop gives the whole map's bits only where sums do not depend on the place in the map.
+DIRECT = Run(parameters=False, algorithm="direct")
 
 
 @dataclass
@@ -64,7 +69,8 @@ class Changes:
             network.tensor_shape(name)
         self.nodes = network.below(self.keep)
         wanted = {name for node in self.nodes for name in node.inputs} | set(self.keep)
-        self.base = network.forward(x, keep=wanted, to=network._highest(tuple(wanted))).kept
+        network._check_parameters(self.nodes)
+        self.base = walk.up(network.ops, x, self.nodes, keep=wanted, run=DIRECT).kept
         self.computed = 0  # multiply-adds so far, beside what whole passes would have taken
         self.dense = 0
 
@@ -113,7 +119,7 @@ class Changes:
         ops, layer = self.network.ops, node.layer
         count = len(inputs[0].array)
         pre = node.name + PRE in self.keep
-        run = Run(parameters=False, pre=pre)
+        run = replace(DIRECT, pre=pre)
         region = self._reach(node, inputs) if len(node.shape) == 3 else None
         shapes = [self.network.shapes[name] for name in node.inputs]
         adds = layer.multiply_adds(*shapes) * count

@@ -173,7 +173,7 @@ def occlusion(network: Any, image: Any, layer: str | None = None, *, map: int | 
     atlas : of this network, with `layer`: its entries of the map are shown beside
     rule : of the projections
     batch_size : positions at a time; the result does not depend on it
-    local : compute only what the square can reach; the result is the same bit for bit
+    local : compute only what the square can reach; False: all of it, with the same bits
     progress : show a bar on stderr
 
     Returns
