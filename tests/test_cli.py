@@ -416,6 +416,23 @@ def test_an_interrupted_command_leaves_nothing(tmp_path: Path, number: int, code
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_interrupt_that_falls_into_a_finalizer_is_not_lost() -> None:
+    program = (
+        "import os, signal, time\n"
+        "from zfcore import cli\n"
+        "class Last:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        [0 for _ in range(10**5)]\n"
+        "def app(**_):\n"
+        "    Last()\n"
+        "    time.sleep(20)\n"
+        "cli.app = app\n"
+        "cli.main([])\n")
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=15)
+    assert result.returncode == 130 and b"interrupted" in result.stderr, result.stderr
+
+
 def test_convert_to_onnx_and_back(run: Run, work: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     import zfcore

@@ -88,6 +88,17 @@ def _end(number: int, _frame: Any) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _not_lost(ignored: Any) -> None:
+    """Send a signal again whose exception fell into a finalizer (of recycled memory, say): Python drops it there."""
+    if isinstance(ignored.exc_value, SystemExit) and ignored.exc_value.code in (130, 143):
+        main_thread, number = threading.main_thread().ident, ignored.exc_value.code - 128
+        again = threading.Timer(0.05, signal.pthread_kill, (main_thread, number))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(ignored)
+
+
 @contextmanager
 def _ending_cleanly() -> Iterator[None]:
     """Let Ctrl-C and kill end the command by way of every clean-up, with the shell's exit codes.
@@ -99,9 +110,11 @@ def _ending_cleanly() -> Iterator[None]:
         yield
         return
     before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    usual, sys.unraisablehook = sys.unraisablehook, _not_lost
     try:
         yield
     finally:
+        sys.unraisablehook = usual
         for number, handler in before.items():
             signal.signal(number, handler)
 
