@@ -21,10 +21,14 @@ SIZES = {
     "five-class": {"conv1": (112, 112, 32), "pool2": (14, 14, 64), "norm3": (4, 4, 128), "pool4": (1, 1, 128)},
     "convnetjs": {"conv1": (32, 32, 16), "pool3": (4, 4, 20), "fc4": (10,)},
     "digits": {"conv1": (32, 32, 24), "pool3": (4, 4, 64), "fc5": (10,)},
+    "zfnet-cifar": {"conv1": (32, 32, 32), "pool1": (16, 16, 32), "norm2": (8, 8, 64), "conv4": (8, 8, 96),
+                    "pool5": (4, 4, 64), "fc7": (512,), "fc8": (10,)},
+    "zfnet-mnist": {"conv1": (28, 28, 24), "pool1": (14, 14, 24), "norm2": (7, 7, 48), "pool5": (3, 3, 48),
+                    "fc6": (256,)},
 }
 PARAMETERS = {  # counted by hand from the layers' sizes; torchvision's published counts are among them
     "zfnet": 62_357_608, "alexnet": 60_965_224, "alexnet-torchvision": 61_100_840, "vgg16": 138_357_544,
-    "mnist": 53_002, "convnetjs": 22_466,
+    "mnist": 53_002, "convnetjs": 22_466, "zfnet-cifar": 1_040_074,
 }
 
 
