@@ -52,6 +52,13 @@ def test_krizhevsky_biases() -> None:
     assert ones_of_krizhevsky({"only": "Linear"}) == set()
 
 
+def test_zf_scaled_is_zf_at_the_pixels_and_he_above() -> None:
+    net = models.zfnet_mnist()
+    scaled, zf, he = (net.initialize(0, scheme).parameters() for scheme in ("zf-scaled", "zf", "he"))
+    for name in scaled:
+        np.testing.assert_array_equal(scaled[name], (zf if name == "conv1.weight" else he)[name], err_msg=name)
+
+
 def test_bad_arguments() -> None:
     for seed in (-1, 1.5, "1", None, True):
         with pytest.raises((ValueError, TypeError), match="seed"):

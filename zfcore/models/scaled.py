@@ -15,7 +15,7 @@ def _scaled(name: str, preprocessing: Preprocessing, shape: tuple[int, int, int]
     """Layers as ZFNet's; strides of 1, for images of this size have no pixels to spare."""
     checks.require(len(widths) == 5, name, "widths", widths, "five numbers of filters")
     checks.require(len(windows) == 2, name, "windows", windows, "two sides of filters, of conv1 and conv2")
-    net = Network(name, shape, scheme="zf", preprocessing=preprocessing)
+    net = Network(name, shape, scheme="zf-scaled", preprocessing=preprocessing)
     for number, (width, window) in enumerate(zip(widths, (*windows, 3, 3, 3), strict=True), 1):
         net.add(f"conv{number}", Convolution(width, window, padding="same", activation="relu"))
         if number < 3:
