@@ -67,4 +67,4 @@ def test_bad_arguments() -> None:
         small().initialize(0, "xavier")
     with pytest.raises(ValueError, match="scheme"):
         draw("other", "a", "weight", (2, 2), 0)
-    assert set(SCHEMES) == {"zf", "krizhevsky", "he"}
+    assert set(SCHEMES) == {"zf", "krizhevsky", "he", "zf-scaled"}
