@@ -52,11 +52,14 @@ def test_krizhevsky_biases() -> None:
     assert ones_of_krizhevsky({"only": "Linear"}) == set()
 
 
-def test_zf_scaled_is_zf_at_the_pixels_and_he_above() -> None:
+def test_zf_scaled_is_zf_at_the_pixels_and_for_4096_inputs() -> None:
     net = models.zfnet_mnist()
-    scaled, zf, he = (net.initialize(0, scheme).parameters() for scheme in ("zf-scaled", "zf", "he"))
-    for name in scaled:
-        np.testing.assert_array_equal(scaled[name], (zf if name == "conv1.weight" else he)[name], err_msg=name)
+    scaled, zf = (net.initialize(0, scheme).parameters() for scheme in ("zf-scaled", "zf"))
+    np.testing.assert_array_equal(scaled["conv1.weight"], zf["conv1.weight"])
+    weights = [draw(scheme, "fc7", "weight", (6, 4096), 0) for scheme in ("zf-scaled", "zf")]
+    np.testing.assert_array_equal(*weights)
+    for name, inputs in (("conv2.weight", 5 * 5 * 24), ("conv4.weight", 3 * 3 * 64), ("fc8.weight", 256)):
+        np.testing.assert_allclose(scaled[name], zf[name] * (4096 / inputs) ** 0.5, rtol=1e-5)
 
 
 def test_bad_arguments() -> None:

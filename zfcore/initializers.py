@@ -15,8 +15,8 @@ from . import checks
 # zf: Zeiler & Fergus 2013, section 3.1: "weights initialized to 1e-2 and biases to 0" (a normal of that
 # standard deviation). krizhevsky: Krizhevsky et al. 2012, section 5: the same weights, biases 1 in the
 # second, fourth and fifth convolution and the hidden fully connected layers. he: He et al. 2015. zf-scaled:
-# for small networks on the papers' pixels, in about [-128, 128]: 1e-2 where the pixels come in, as in zf, and
-# he above, where 1e-2 suits only layers with as many inputs as the papers' (9216 to fc6: he's is 1.5e-2).
+# zf for small networks, in which 1e-2 lets the signal die out: 1e-2 where the pixels come in, 1e-2 for 4096
+# inputs as to the paper's layers 7 and 8, and more for fewer, so that their sum spreads as much.
 SCHEMES = ("zf", "krizhevsky", "he", "zf-scaled")
 _FIXED = {"scale": 1.0, "variance": 1.0, "mean": 0.0, "slope": 0.25}  # slope: He et al. 2015
 
@@ -57,8 +57,11 @@ def draw(scheme: str, layer: str, parameter: str, shape: tuple[int, ...], seed: 
         return np.full(shape, bias, np.float32)
     if parameter in _FIXED:
         return np.full(shape, _FIXED[parameter], np.float32)
-    he = scheme == "he" or (scheme == "zf-scaled" and not first)
-    deviation = math.sqrt(2.0 / math.prod(shape[1:])) if he else 1e-2
+    deviation = 1e-2
+    if scheme == "he":
+        deviation = math.sqrt(2.0 / math.prod(shape[1:]))
+    elif scheme == "zf-scaled" and not first:
+        deviation *= math.sqrt(4096 / math.prod(shape[1:]))
     values = stream(seed, f"{layer}.{parameter}").standard_normal(shape, dtype=np.float32)
     values *= np.float32(deviation)
     return values
