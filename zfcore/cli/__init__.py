@@ -18,6 +18,7 @@ import typer
 
 from .. import __version__
 from . import (
+    ablate,
     architecture,
     atlas,
     convert,
@@ -75,7 +76,7 @@ for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atla
                         ("explain", explain.explain), ("embed", embed.embed),
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
                         ("invariance", invariance.invariance), ("evolution", evolution.evolution),
-                        ("architecture", architecture.architecture)):
+                        ("architecture", architecture.architecture), ("ablate", ablate.ablate)):
     app.command(_name)(_command)
 
 
