@@ -31,6 +31,7 @@ from . import (
     invariance,
     occlusion,
     project,
+    train,
 )
 from .common import one_line
 
@@ -71,7 +72,8 @@ def _root(
     """See inside convolutional networks: what each feature map responds to, projected to pixels."""
 
 
-for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atlas.atlas),
+for _name, _command in (("demo", demo.demo), ("info", info.info), ("train", train.train),
+                        ("atlas", atlas.atlas),
                         ("project", project.project), ("merge", atlas.merge), ("convert", convert.convert),
                         ("explain", explain.explain), ("embed", embed.embed),
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),

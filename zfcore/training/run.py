@@ -39,7 +39,7 @@ from .steps import NonFiniteLoss
 if TYPE_CHECKING:
     from ..network import Network
 
-__all__ = ["train"]
+__all__ = ["refuse", "train"]
 
 DESCRIPTION, LOG, LOCK = "run.json", "log.jsonl", "lock"
 MODEL, BEST, CURVES, SUMMARY, EVENTS = "model.safetensors", "best.safetensors", "curves.png", "summary.json", "events"
@@ -138,10 +138,10 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
     training = Training(net, feed, optimizer, lambda epoch, errors: schedule.rate(base, epoch, epochs, errors), seed,
                         validation, tuple(frozen))
     folder = Path(out)
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise FileExistsError(f"{folder} is not a folder; allowed: a new name, or a run's folder")
+    refuse(folder, resume, force)
     folder.mkdir(exist_ok=True)
     with locked(folder / LOCK, f"{folder}: another process is training in this folder"), Signals() as signals:
+        refuse(folder, resume, force)  # again, now that nobody else is at it
         _clear(folder, resume, force)
         settings = {**optimizer.to_config(), "schedule": schedule.to_config(), "seed": seed, "frozen": list(frozen),
                     "batches": [feed.count, len(feed)], "training data": feed.manifest(),
@@ -152,21 +152,39 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
         return run.go(dict(description or {}), tensorboard, progress)
 
 
-def _clear(folder: Path, resume: bool, force: bool) -> None:
-    """Refuse or remove what stands in the way, and what a killed process left half written."""
-    for entry in folder.iterdir():
-        if entry.name.startswith(".") and entry.name.endswith(".tmp"):
-            entry.unlink()
-    others = sorted(entry.name for entry in folder.iterdir() if entry.name not in (*FILES, LOCK, EVENTS))
-    ours = [name for name in FILES if (folder / name).exists()]
-    if others and not ours:
+def refuse(folder: Path, resume: bool, force: bool) -> None:
+    """FileExistsError if a run must not be written there.
+
+    Parameters
+    ----------
+    folder : that of the run
+    resume, force : whether a run that is there is gone on with, or replaced
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise FileExistsError(f"{folder} is not a folder; allowed: a new name, or a run's folder")
+    ours = any((folder / name).exists() for name in FILES)
+    others = [] if ours or not folder.exists() else sorted(
+        entry.name for entry in folder.iterdir() if entry.name not in (LOCK, EVENTS) and not _half(entry))
+    if others:
         raise FileExistsError(f"{folder} holds {others[0]!r} and no run; allowed: a new name, or a run's folder")
     if ours and not resume and not force:
         raise FileExistsError(f"{folder} holds a run; resume=True (--resume) goes on with it, force=True (--force) "
                               "replaces it")
-    if ours and force and not resume:
-        for name in ours[::-1]:
-            (folder / name).unlink()
+
+
+def _half(entry: Path) -> bool:
+    """Whether a killed process left this file half written."""
+    return entry.name.startswith(".") and entry.name.endswith(".tmp")
+
+
+def _clear(folder: Path, resume: bool, force: bool) -> None:
+    """Remove what a killed process left half written, and a run that is to be replaced."""
+    for entry in folder.iterdir():
+        if _half(entry):
+            entry.unlink()
+    if force and not resume:
+        for name in FILES[::-1]:
+            (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / EVENTS, ignore_errors=True)
 
 
