@@ -23,7 +23,7 @@ SIZES = {
     "digits": {"conv1": (32, 32, 24), "pool3": (4, 4, 64), "fc5": (10,)},
     "zfnet-cifar": {"conv1": (32, 32, 32), "pool1": (16, 16, 32), "norm2": (8, 8, 64), "conv4": (8, 8, 96),
                     "pool5": (4, 4, 64), "fc7": (512,), "fc8": (10,)},
-    "zfnet-mnist": {"conv1": (28, 28, 24), "pool1": (14, 14, 24), "norm2": (7, 7, 48), "pool5": (3, 3, 48),
+    "zfnet-mnist": {"conv1": (28, 28, 16), "pool1": (14, 14, 16), "norm2": (7, 7, 32), "pool5": (3, 3, 32),
                     "fc6": (256,)},
 }
 PARAMETERS = {  # counted by hand from the layers' sizes; torchvision's published counts are among them

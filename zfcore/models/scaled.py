@@ -52,7 +52,7 @@ def zfnet_cifar(classes: int = 10, *, widths: Sequence[int] = (32, 64, 96, 96, 6
                    windows, hidden, dropout)
 
 
-def zfnet_mnist(classes: int = 10, *, widths: Sequence[int] = (24, 48, 64, 64, 48), windows: Sequence[int] = (5, 5),
+def zfnet_mnist(classes: int = 10, *, widths: Sequence[int] = (16, 32, 48, 48, 32), windows: Sequence[int] = (5, 5),
                 hidden: Sequence[int] = (256, 256), dropout: float = 0.5) -> Network:
     """ZFNet for 28x28 gray images: 28 -> 14 -> 7 -> 3 by 3x3 pools at stride 2; see `zfnet_cifar`."""
     net = _scaled("zfnet-mnist", Preprocessing("L", mean=33.0, size=(28, 28)), (28, 28, 1), classes, widths, windows,
