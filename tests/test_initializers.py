@@ -58,7 +58,7 @@ def test_zf_scaled_is_zf_at_the_pixels_and_for_4096_inputs() -> None:
     np.testing.assert_array_equal(scaled["conv1.weight"], zf["conv1.weight"])
     weights = [draw(scheme, "fc7", "weight", (6, 4096), 0) for scheme in ("zf-scaled", "zf")]
     np.testing.assert_array_equal(*weights)
-    for name, inputs in (("conv2.weight", 5 * 5 * 16), ("conv4.weight", 3 * 3 * 48), ("fc8.weight", 256)):
+    for name, inputs in (("conv2.weight", 3 * 3 * 16), ("conv4.weight", 3 * 3 * 48), ("fc8.weight", 256)):
         np.testing.assert_allclose(scaled[name], zf[name] * (4096 / inputs) ** 0.5, rtol=1e-5)
 
 

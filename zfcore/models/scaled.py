@@ -31,7 +31,7 @@ def _scaled(name: str, preprocessing: Preprocessing, shape: tuple[int, int, int]
     return net
 
 
-def zfnet_cifar(classes: int = 10, *, widths: Sequence[int] = (32, 64, 96, 96, 64), windows: Sequence[int] = (5, 5),
+def zfnet_cifar(classes: int = 10, *, widths: Sequence[int] = (32, 64, 96, 96, 64), windows: Sequence[int] = (5, 3),
                 hidden: Sequence[int] = (512, 512), dropout: float = 0.5) -> Network:
     """ZFNet for 32x32 colour images: 32 -> 16 -> 8 -> 4 by 3x3 pools at stride 2, then fc6, fc7, fc8.
 
@@ -52,7 +52,7 @@ def zfnet_cifar(classes: int = 10, *, widths: Sequence[int] = (32, 64, 96, 96, 6
                    windows, hidden, dropout)
 
 
-def zfnet_mnist(classes: int = 10, *, widths: Sequence[int] = (16, 32, 48, 48, 32), windows: Sequence[int] = (5, 5),
+def zfnet_mnist(classes: int = 10, *, widths: Sequence[int] = (16, 32, 48, 48, 32), windows: Sequence[int] = (5, 3),
                 hidden: Sequence[int] = (256, 256), dropout: float = 0.5) -> Network:
     """ZFNet for 28x28 gray images: 28 -> 14 -> 7 -> 3 by 3x3 pools at stride 2; see `zfnet_cifar`."""
     net = _scaled("zfnet-mnist", Preprocessing("L", mean=33.0, size=(28, 28)), (28, 28, 1), classes, widths, windows,
