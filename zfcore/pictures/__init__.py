@@ -13,6 +13,7 @@ from .tiles import GRAY, enlarge, grid, in_rgb_order, resize_tiles, signed, symm
 from .write import encode_small, png
 
 __all__ = ["GRAY", "ablation_picture", "architecture_picture", "atlas_picture", "card_pictures", "classes",
-           "correspondence_picture", "encode_small", "enlarge", "evolution_picture", "filter_picture", "grid", "heat", "in_rgb_order",
-           "invariance_picture", "legend_picture", "occlusion_picture", "overlay", "panels", "plot", "png",
-           "resize_tiles", "signed", "symmetric_scale", "titled_panels", "viridis"]
+           "correspondence_picture", "encode_small", "enlarge", "evolution_picture", "filter_picture",
+           "grid", "heat", "in_rgb_order", "invariance_picture", "legend_picture", "occlusion_picture",
+           "overlay", "panels", "plot", "png", "resize_tiles", "signed", "symmetric_scale",
+           "titled_panels", "viridis"]
