@@ -89,7 +89,7 @@ def torch_epoch(model: nn.Module, batches: Any, layout: str) -> Callable[[], Any
 
 def epochs(seconds: float) -> Iterator[Row]:
     """An epoch of mirrored crops of CIFAR-10: our feed and steps, PyTorch's own loading, and PyTorch on our feed."""
-    for name, count in (("zfnet_cifar", 2560), ("convnetjs", 5120)):
+    for name, count in (("zfnet_cifar", 1280), ("convnetjs", 2560)):
         images, labels, what = pictures(count)
         net = getattr(models, name)().initialize(0, "he")
         net.parameters()["conv1.weight"][...] *= 0.1

@@ -52,6 +52,13 @@ def zfnet_cifar(classes: int = 10, *, widths: Sequence[int] = (32, 64, 96, 96, 6
                    windows, hidden, dropout)
 
 
+def zfnet_cifar_small(classes: int = 10) -> Network:
+    """`zfnet_cifar` with a third to a half of its maps and a quarter of its hidden units, quick to train many times."""
+    net = zfnet_cifar(classes, widths=(16, 24, 32, 32, 24), hidden=(128, 128))
+    net.name = "zfnet-cifar-small"
+    return net
+
+
 def zfnet_mnist(classes: int = 10, *, widths: Sequence[int] = (16, 32, 48, 48, 32), windows: Sequence[int] = (5, 3),
                 hidden: Sequence[int] = (256, 256), dropout: float = 0.5) -> Network:
     """ZFNet for 28x28 gray images: 28 -> 14 -> 7 -> 3 by 3x3 pools at stride 2; see `zfnet_cifar`."""
