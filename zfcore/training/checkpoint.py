@@ -163,9 +163,9 @@ class Checkpoint:
         claimed = texts.pop("checksum", None)
         if claimed != _checksum(tensors, texts):
             raise CheckpointError(f"{path}: damaged (its checksum does not fit)")
-        parts = [{key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
-                 for prefix in (PARAMETER, OPTIMIZER)]
-        return cls(json.loads(texts["network"]), *parts, json.loads(texts["state"]))
+        parameters, slots = ({key.removeprefix(prefix): array for key, array in tensors.items()
+                              if key.startswith(prefix)} for prefix in (PARAMETER, OPTIMIZER))
+        return cls(json.loads(texts["network"]), parameters, slots, json.loads(texts["state"]))
 
 
 def fit_to(config: Mapping[str, Any], net: Network) -> None:

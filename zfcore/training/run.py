@@ -300,12 +300,13 @@ class _Run(Observer):
     def finished(self, training: Training, epoch: Epoch) -> None:
         """Log the epoch, keep the model if it is the best so far, save."""
         checked = epoch.validation
-        record = {"kind": "epoch", "epoch": epoch.number + 1, "rate": epoch.learning_rate, "loss": epoch.loss,
-                  "accuracy": epoch.accuracy,
-                  "validation_loss": checked and (checked.loss if np.isfinite(checked.loss) else None),
-                  "validation_accuracy": checked and checked.accuracy, "validation_top5": checked and checked.top5,
-                  "images_per_second": round(training.feed.count / max(epoch.seconds, 1e-9), 2),
-                  "seconds": round(epoch.seconds, 3)}
+        record: dict[str, Any] = {
+            "kind": "epoch", "epoch": epoch.number + 1, "rate": epoch.learning_rate, "loss": epoch.loss,
+            "accuracy": epoch.accuracy,
+            "validation_loss": checked and (checked.loss if np.isfinite(checked.loss) else None),
+            "validation_accuracy": checked and checked.accuracy, "validation_top5": checked and checked.top5,
+            "images_per_second": round(training.feed.count / max(epoch.seconds, 1e-9), 2),
+            "seconds": round(epoch.seconds, 3)}
         self.log.write(record)
         if self.board is not None:
             values = {f"epoch/{name.replace('_', ' ')}": record[name] for name in (
