@@ -34,12 +34,14 @@ def run(folder: Path) -> None:
     begin(folder, resume=True, epochs=3, checkpoint_seconds=0)
 
 
-def child(work: Callable[[], object]) -> int:
-    """Do it in a forked process; its id."""
+def child(folder: Path, at: int | None = None, counted: Path | None = None) -> int:
+    """Run in a forked process, with calls counted if `at` is given; its id."""
     number = os.fork()
     if number == 0:
         try:
-            work()
+            if at is not None:
+                counting(at, counted)
+            run(folder)
         except BaseException as error:
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             os._exit(1)
@@ -81,14 +83,8 @@ def counting(at: int, found: Path | None = None) -> None:
 
 def count_points(work: Path) -> int:
     """How many points an uninterrupted run passes."""
-    counted = work / "count"
-
-    def counted_run() -> None:
-        counting(0, counted)
-        run(work / "counted")
-
-    assert ended(child(counted_run)) == 0
-    return int(counted.read_text())
+    assert ended(child(work / "counted", 0, work / "count")) == 0
+    return int((work / "count").read_text())
 
 
 def at_points(work: Path, whole: Any, kills: int, generator: np.random.Generator) -> dict[str, Any]:
@@ -101,12 +97,8 @@ def at_points(work: Path, whole: Any, kills: int, generator: np.random.Generator
         shutil.rmtree(folder, ignore_errors=True)
         first = 1 + int((case + generator.random()) * total / cases)
         for at in (first, 1 + int(generator.integers(total))):
-            def killed(at: int = at) -> None:
-                counting(at)
-                run(folder)
-
-            done += ended(child(killed)) == -signal.SIGKILL
-        if ended(child(lambda: run(folder))) != 0 or result(folder) != whole:
+            done += ended(child(folder, at)) == -signal.SIGKILL
+        if ended(child(folder)) != 0 or result(folder) != whole:
             wrong.append(first)
     return {"points": total, "kills": done, "wrong": wrong}
 
@@ -114,7 +106,7 @@ def at_points(work: Path, whole: Any, kills: int, generator: np.random.Generator
 def at_instants(work: Path, whole: Any, kills: int, generator: np.random.Generator) -> dict[str, Any]:
     """Kill at any time within the time that a whole run takes, until it comes to an end nevertheless."""
     begun = time.perf_counter()
-    assert ended(child(lambda: run(work / "timed"))) == 0
+    assert ended(child(work / "timed")) == 0
     longest = time.perf_counter() - begun
     done, runs, wrong = 0, 0, []
     while done < kills:
@@ -122,7 +114,7 @@ def at_instants(work: Path, whole: Any, kills: int, generator: np.random.Generat
         shutil.rmtree(folder, ignore_errors=True)
         runs += 1
         while True:
-            number = child(lambda: run(folder))
+            number = child(folder)
             if done < kills:
                 time.sleep(longest * generator.random() * 0.7)
                 os.kill(number, signal.SIGKILL)
