@@ -25,6 +25,7 @@ from . import (
     correspondence,
     demo,
     embed,
+    evaluate,
     evolution,
     explain,
     info,
@@ -73,8 +74,8 @@ def _root(
 
 
 for _name, _command in (("demo", demo.demo), ("info", info.info), ("train", train.train),
-                        ("atlas", atlas.atlas),
-                        ("project", project.project), ("merge", atlas.merge), ("convert", convert.convert),
+                        ("evaluate", evaluate.evaluate), ("atlas", atlas.atlas), ("project", project.project),
+                        ("merge", atlas.merge), ("convert", convert.convert),
                         ("explain", explain.explain), ("embed", embed.embed),
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
                         ("invariance", invariance.invariance), ("evolution", evolution.evolution),

@@ -80,6 +80,7 @@ def train(
     zfcore train mnist mnist.npz:train --recipe adam-study --validation 0.1 --out run
     zfcore train --resume --out run
     zfcore train --resume --out run --epochs 20
+    zfcore train --resume --out run --set schedule.kind=by-hand --set "schedule.rates={12=0.001}"
     zfcore train alexnet.safetensors flowers/ --freeze conv1,conv2 --learning-rate 0.001 --out tuned
 
     A run can be stopped at any time, by Ctrl-C, kill or a power cut: --resume goes on, and the result
@@ -159,8 +160,6 @@ def _before(folder: Path, resume: bool) -> dict[str, Any] | None:
         return None
     path = folder / RUN
     if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
-            raise ValueError(f"--out is {str(folder)!r}, which holds no run to go on with")
         return None
     try:
         found = json_format.loads(path.read_bytes())

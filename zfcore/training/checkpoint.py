@@ -30,7 +30,7 @@ FORMAT = "zfcore-checkpoint"
 PARAMETER, OPTIMIZER = "parameter.", "optimizer."
 NAMES = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
 MAX_BYTES = 1 << 40
-COUNTERS = ("epoch", "step", "loss", "hits", "seen", "seconds", "errors")
+COUNTERS = ("epoch", "step", "loss", "hits", "seen", "seconds", "errors", "rates")
 
 
 class CheckpointError(ValueError):
@@ -163,9 +163,9 @@ class Checkpoint:
         claimed = texts.pop("checksum", None)
         if claimed != _checksum(tensors, texts):
             raise CheckpointError(f"{path}: damaged (its checksum does not fit)")
-        parts = [{key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
-                 for prefix in (PARAMETER, OPTIMIZER)]
-        return cls(json.loads(texts["network"]), *parts, json.loads(texts["state"]))
+        parameters, slots = ({key.removeprefix(prefix): array for key, array in tensors.items()
+                              if key.startswith(prefix)} for prefix in (PARAMETER, OPTIMIZER))
+        return cls(json.loads(texts["network"]), parameters, slots, json.loads(texts["state"]))
 
 
 def fit_to(config: Mapping[str, Any], net: Network) -> None:

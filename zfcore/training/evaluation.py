@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Evaluation:
     predictions : int64 (N,), the most probable classes
     labels : int64 (N,)
     classes : how many there are
+    members : of an average of several networks: how each does alone
     """
 
     loss: float
@@ -38,6 +39,7 @@ class Evaluation:
     top5: float
     labels: np.ndarray
     classes: int
+    members: tuple[Evaluation, ...] = ()
 
     @property
     def confusion(self) -> np.ndarray:
@@ -97,7 +99,8 @@ def measure(nets: Network | Sequence[Network], feeds: Feed | Sequence[Feed], *, 
     counts = sorted({(feed.count, len(feed)) for feed in sources})
     checks.require(len(counts) == 1, where, "feeds", counts, "the same (images, batches) for all")
     checks.require(counts[0][0] > 0, where, "feeds", "no images", "at least one image")
-    all_losses, all_ranks, all_predictions, all_labels = [], [], [], []
+    tallies = [_Tally() for _ in range(len(nets) + (len(nets) > 1))]
+    targets = []
     with tqdm(total=counts[0][0], desc="evaluating", unit="img", disable=not progress, leave=False) as bar:
         for batches in zip(*(feed.epoch(0) for feed in sources), strict=True):
             labels = batches[0][1]
@@ -107,24 +110,41 @@ def measure(nets: Network | Sequence[Network], feeds: Feed | Sequence[Feed], *, 
                 checks.fail(where, "labels", (int(labels.min()), int(labels.max())),
                             f"classes from 0 to {sizes[0] - 1}")
             answers = [_answers(net, batches[place % len(batches)][0], labels) for place, net in enumerate(nets)]
-            losses, probabilities = answers[0]
             if len(nets) > 1:
-                probabilities = np.mean([each for _, each in answers], axis=0, dtype=np.float64)
-                losses = _losses(probabilities, labels)
-            own = probabilities[np.arange(len(labels)), labels][:, None]
-            earlier = np.arange(sizes[0]) < labels[:, None]  # of equal ones the first counts as more probable
-            all_ranks.append(((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1))
-            all_losses.append(losses)
-            all_predictions.append(probabilities.argmax(axis=1))
-            all_labels.append(labels)
+                mean = np.asarray(np.mean([each for _, each in answers], axis=0, dtype=np.float64))
+                answers.append((_losses(mean, labels), mean))
+            for tally, (losses, probabilities) in zip(tallies, answers, strict=True):
+                tally.add(losses, probabilities, labels)
+            targets.append(labels)
             bar.update(len(labels))
             if between is not None:
                 between()
-    ranks, targets = np.concatenate(all_ranks), np.concatenate(all_labels).astype(np.int64)
-    predicted = np.concatenate(all_predictions).astype(np.int64)
-    loss = float(np.concatenate(all_losses).mean(dtype=np.float64))
-    return Evaluation(loss, float((predicted == targets).mean()), predicted, float((ranks < 5).mean()), targets,
-                      sizes[0])
+    found = [tally.result(np.concatenate(targets).astype(np.int64), sizes[0]) for tally in tallies]
+    return found[0] if len(found) == 1 else replace(found[-1], members=tuple(found[:-1]))
+
+
+class _Tally:
+    """What is kept of each image: its loss, its label's rank, and the most probable class."""
+
+    def __init__(self) -> None:
+        self.losses: list[np.ndarray] = []
+        self.ranks: list[np.ndarray] = []
+        self.predictions: list[np.ndarray] = []
+
+    def add(self, losses: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> None:
+        """Take a batch's."""
+        own = probabilities[np.arange(len(labels)), labels][:, None]
+        earlier = np.arange(probabilities.shape[1]) < labels[:, None]  # of equal ones the first counts as more probable
+        self.ranks.append(((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1))
+        self.losses.append(losses)
+        self.predictions.append(probabilities.argmax(axis=1))
+
+    def result(self, labels: np.ndarray, classes: int) -> Evaluation:
+        """Over all batches."""
+        predicted = np.concatenate(self.predictions).astype(np.int64)
+        loss = float(np.concatenate(self.losses).mean(dtype=np.float64))
+        return Evaluation(loss, float((predicted == labels).mean()), predicted,
+                          float((np.concatenate(self.ranks) < 5).mean()), labels, classes)
 
 
 def evaluate(net: Network, images: Any, labels: Any, *, batch_size: int = 128,

@@ -101,7 +101,8 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
     feed : training images
     optimizer : a new one
     epochs : passes over them; a finished run goes on if it is resumed with more
-    schedule : of the optimizer's learning rate; None: constant
+    schedule : of the optimizer's learning rate; None: constant. A run may go on with another one that
+        gives the epochs so far the rates that they had: annealing by hand
     validation : an unshuffled feed to evaluate on after each epoch
     seed : of dropout
     frozen : layers that keep their parameters
@@ -143,11 +144,11 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
     with locked(folder / LOCK, f"{folder}: another process is training in this folder"), Signals() as signals:
         refuse(folder, resume, force)  # again, now that nobody else is at it
         _clear(folder, resume, force)
-        settings = {**optimizer.to_config(), "schedule": schedule.to_config(), "seed": seed, "frozen": list(frozen),
-                    "batches": [feed.count, len(feed)], "training data": feed.manifest(),
+        # The learning rate is not among them: what counts is that it was the same in the epochs so far.
+        settings = {**optimizer.to_config(), "seed": seed, "frozen": list(frozen), "batches": [feed.count, len(feed)],
+                    "training data": feed.manifest(),
                     "validation data": None if validation is None else validation.manifest()}
-        if schedule.needs_length:
-            settings["epochs"] = epochs
+        del settings["learning_rate"]
         run = _Run(folder, training, epochs, json.loads(json.dumps(settings)), signals, checkpoint_seconds, log_every)
         return run.go(dict(description or {}), tensorboard, progress)
 
@@ -250,6 +251,11 @@ class _Run(Observer):
             checkpoint.restore(self.training)
         except CheckpointError as error:
             raise CheckpointError(f"{name}: {error}") from None
+        assert self.training.rate is not None
+        for epoch, rate in enumerate(self.training.rates):
+            if (now := self.training.rate(epoch, self.training.errors)) != rate:
+                other.append(f"the learning rate of epoch {epoch + 1} was {rate:g} and would now be {now:g}")
+                break
         if other:
             raise CheckpointError(f"{name}: is of a training with other settings: {'; '.join(other)}")
         if data:
@@ -300,12 +306,13 @@ class _Run(Observer):
     def finished(self, training: Training, epoch: Epoch) -> None:
         """Log the epoch, keep the model if it is the best so far, save."""
         checked = epoch.validation
-        record = {"kind": "epoch", "epoch": epoch.number + 1, "rate": epoch.learning_rate, "loss": epoch.loss,
-                  "accuracy": epoch.accuracy,
-                  "validation_loss": checked and (checked.loss if np.isfinite(checked.loss) else None),
-                  "validation_accuracy": checked and checked.accuracy, "validation_top5": checked and checked.top5,
-                  "images_per_second": round(training.feed.count / max(epoch.seconds, 1e-9), 2),
-                  "seconds": round(epoch.seconds, 3)}
+        record: dict[str, Any] = {
+            "kind": "epoch", "epoch": epoch.number + 1, "rate": epoch.learning_rate, "loss": epoch.loss,
+            "accuracy": epoch.accuracy,
+            "validation_loss": checked and (checked.loss if np.isfinite(checked.loss) else None),
+            "validation_accuracy": checked and checked.accuracy, "validation_top5": checked and checked.top5,
+            "images_per_second": round(training.feed.count / max(epoch.seconds, 1e-9), 2),
+            "seconds": round(epoch.seconds, 3)}
         self.log.write(record)
         if self.board is not None:
             values = {f"epoch/{name.replace('_', ' ')}": record[name] for name in (

@@ -88,7 +88,7 @@ class ByHand(Schedule):
         object.__setattr__(self, "rates", dict(sorted(found.items())))
 
     def rate(self, base: float, epoch: int, epochs: int, errors: Sequence[float]) -> float:
-        return next((rate for begin, rate in reversed(self.rates.items()) if begin <= epoch), base)
+        return next((rate for begin, rate in reversed(list(self.rates.items())) if begin <= epoch), base)
 
     def to_config(self) -> dict[str, Any]:
         return {"kind": self.kind, "rates": {str(epoch): rate for epoch, rate in self.rates.items()}}
