@@ -64,8 +64,8 @@ def main(name: str, data: str, validation: str, recipe_file: str, seed: int = 0,
         total = 0.0
         for x, labels in feed.epoch(epoch):
             optimizer.zero_grad(set_to_none=True)
-            x = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-            loss = nn.functional.cross_entropy(model(x), torch.from_numpy(labels))
+            images = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+            loss = nn.functional.cross_entropy(model(images), torch.from_numpy(labels))
             loss.backward()
             optimizer.step()
             total += float(loss.detach()) * len(labels)

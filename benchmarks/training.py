@@ -125,6 +125,7 @@ def loading(seconds: float) -> Iterator[Row]:
     count, batch = 64, 16
     net = models.zfnet().initialize(0, "he")
     prepared = net.preprocessing
+    assert prepared is not None
     optimizer = SGD(1e-6, momentum=MOMENTUM)
     with tempfile.TemporaryDirectory() as folder:
         photographs(Path(folder), count)

@@ -155,7 +155,7 @@ def ablation(network: Any, train: Any, validation: Any, recipe: Any, *, rows: Se
                 **{name: source.manifest() for name, source in sources.items()}}
     shape = (len(chosen), len(numbers))
     result = Ablation(network.name, tuple(chosen), tuple(ROWS[row].title for row in chosen), numbers,
-                      *(np.full(shape, np.nan) for _ in ERRORS),
+                      np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan),
                       np.array([net.parameter_count for net in nets], np.int64),
                       np.array([sum(net.multiply_adds().values()) for net in nets], np.int64),
                       np.full(shape, np.nan), settings)
