@@ -88,7 +88,7 @@ def test_bad_optimizers(config: dict[str, Any]) -> None:
 
 
 def test_the_papers_recipes() -> None:
-    assert NAMES == ("adam-study", "krizhevsky", "zf")
+    assert {"adam-study", "krizhevsky", "zf"} <= set(NAMES)
     zf, krizhevsky, study = (recipe(name) for name in ("zf", "krizhevsky", "adam-study"))
     assert zf.make_optimizer() == SGD(0.01, momentum=0.9, decay=0.0, radius=0.1)
     assert (zf.batch_size, zf.epochs, zf.network["dropout"], zf.network["initial_weights"]) == (128, 70, 0.5, "zf")
@@ -149,7 +149,7 @@ def test_recipes_from_files(tmp_path: Path) -> None:
             recipe(str(path))
     with pytest.raises(FileNotFoundError, match=r"other\.toml"):
         recipe(str(tmp_path / "other.toml"))
-    with pytest.raises(ValueError, match="adam-study, krizhevsky, zf"):
+    with pytest.raises(ValueError, match="krizhevsky, zf"):
         recipe("zeiler")
 
 

@@ -326,6 +326,8 @@ def test_bad_arguments(tmp_path: Path) -> None:
                           ({"schedule": Plateau()}, "validation")):
         with pytest.raises(ValueError, match=word):
             train(tmp_path / "run", network(), feed, SGD(), **{"epochs": 1, **options})
+        with pytest.raises(ValueError, match="fc9"):
+            train(tmp_path / "run", network(), feed, SGD(factors={"fc9": 2.0}), epochs=1)
         assert not (tmp_path / "run").exists()
 
 

@@ -109,6 +109,10 @@ def train(
     if not folder.absolute().parent.is_dir():
         raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
     how = _recipe(recipe, overrides, before)
+    if how.make_schedule().needs_validation and settings["validation"] is None:
+        raise ValueError(f"--validation is missing, and the schedule {how.schedule['kind']!r} of recipe {how.name!r} "
+                         "looks at validation errors; allowed: labelled pictures, a share of DATA such as 0.1, or "
+                         "another schedule, as in --set schedule.kind=constant")
     net, images, held_out, frozen = _prepared(settings, how)
     from ..training.preparation import held_out_feed, training_feed
 
