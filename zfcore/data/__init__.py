@@ -7,11 +7,10 @@ from .decode import FORMATS, ImageError, decode, fit
 from .digits import digits
 from .feed import Feed
 from .opening import open_images
-from .part import Part, split
 from .sets import Arrays, ImageFiles, ImageFolder, Images, PackedImages
 from .statistics import Statistics, statistics, with_mean
 from .stream import Batch, Stream
 
 __all__ = ["FORMATS", "Arrays", "Augmentation", "Batch", "Feed", "ImageError", "ImageFiles", "ImageFolder", "Images",
-           "PackedImages", "Part", "Shifts", "Statistics", "Stream", "decode", "digits", "fit", "open_images", "split",
-           "statistics", "ten_crops", "with_mean"]
+           "PackedImages", "Shifts", "Statistics", "Stream", "decode", "digits", "fit", "open_images", "statistics",
+           "ten_crops", "with_mean"]
