@@ -219,7 +219,8 @@ def from_scratch(network: Any, images: Images, train: np.ndarray, test: np.ndarr
     present, own = np.unique(images.labels[train], return_inverse=True)
     net = network.at_size(*network.input_shape[:2], to=layer)
     lowest, highest = network.preprocessing.limits(network.input_shape)
-    net.preprocessing = replace(network.preprocessing, scale=network.preprocessing.scale * 4 / (highest - lowest).mean())
+    narrower = 4 / (highest - lowest).mean()
+    net.preprocessing = replace(network.preprocessing, scale=network.preprocessing.scale * narrower)
     if len(net.tensor_shape(net.output)) > 1:
         net.add("scratch-flat", Flatten())
     net.add("scratch", Linear(len(present)))
