@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from ..data import Images
     from ..network import Network
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -188,15 +187,6 @@ def load_model(model: str, seed: int = 0, quiet: bool = False, architecture: str
     net.initialize(seed)
     note(f"zfcore: WARNING: {model} has RANDOM weights (seed {seed}); what it shows was not learned")
     return net
-
-
-def labelled_pictures(text: str, on_bad: str = "fail") -> Images:
-    """A data set by its path; `digits` and `digits:test` are the two parts of scikit-learn's digits."""
-    from ..data import digits, open_images
-
-    if text in ("digits", "digits:train", "digits:test") and not Path(text).exists():
-        return digits()[text == "digits:test"]
-    return open_images(text, on_bad=on_bad)
 
 
 def tell(summary: Mapping[str, Any], as_json: bool, text: str) -> None:
