@@ -263,7 +263,8 @@ def test_what_train_refuses_of_data_and_folders(work: Path, tmp_path: Path, run:
             (["lenet", data], "no built-in name"), ([model, work / "nothing"], "nothing"),
             ([model, data, "--recipe", "zf"], "--validation is missing"),
             ([model, data, "--validation", work / "other"], "'middle'")):
-        one_line(run("train", *words, "--out", tmp_path / "run"), expected)
+        recipe = [] if "--recipe" in words else ["--recipe", "adam-study"]
+        one_line(run("train", *words, *recipe, "--out", tmp_path / "run"), expected)
         assert not (tmp_path / "run").exists(), words
     one_line(run("train", model, data, "--out", tmp_path / "no" / "run"), "parent folder")
     one_line(run("train", model, data, "--out", work / "run"), "holds a run", "--resume", "--force")
