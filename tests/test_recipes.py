@@ -15,9 +15,9 @@ from zfcore.layers import Dropout
 from zfcore.training.optimizers import SGD, Adam, optimizer_from_config
 from zfcore.training.preparation import class_count, held_out_feed, training_feed
 from zfcore.training.recipes import NAMES, Recipe, recipe
-from zfcore.training.schedules import ByHand, Constant, Cosine, Linear, Plateau, Step, schedule_from_config
+from zfcore.training.schedules import ByHand, Constant, CosineDecay, LinearDecay, Plateau, Step, schedule_from_config
 
-SCHEDULES = [Constant(), ByHand({3: 0.1, 1: 0.5}), Step(2, 0.5), Plateau(0.5, 2, times=1), Linear(), Cosine()]
+SCHEDULES = [Constant(), ByHand({3: 0.1, 1: 0.5}), Step(2, 0.5), Plateau(0.5, 2, times=1), LinearDecay(), CosineDecay()]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda each: each.kind)
@@ -36,8 +36,8 @@ def test_rates() -> None:
     assert rates(Constant()) == [0.8] * 6
     assert rates(ByHand({"4": 0.01, 1: 0.5})) == [0.8, 0.5, 0.5, 0.5, 0.01, 0.01]
     assert rates(Step(2, 0.5)) == [0.8, 0.8, 0.4, 0.4, 0.2, 0.2]
-    assert rates(Linear(), 4) == pytest.approx([0.8, 0.6, 0.4, 0.2])
-    assert rates(Cosine(), 2) == pytest.approx([0.8, 0.4])
+    assert rates(LinearDecay(), 4) == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert rates(CosineDecay(), 2) == pytest.approx([0.8, 0.4])
 
 
 def naive_plateau(errors: list[float], patience: int, threshold: float, times: int | None) -> list[int]:
@@ -88,7 +88,7 @@ def test_bad_optimizers(config: dict[str, Any]) -> None:
 
 
 def test_the_papers_recipes() -> None:
-    assert NAMES == ("adam-study", "krizhevsky", "zf")
+    assert {"adam-study", "krizhevsky", "zf"} <= set(NAMES)
     zf, krizhevsky, study = (recipe(name) for name in ("zf", "krizhevsky", "adam-study"))
     assert zf.make_optimizer() == SGD(0.01, momentum=0.9, decay=0.0, radius=0.1)
     assert (zf.batch_size, zf.epochs, zf.network["dropout"], zf.network["initial_weights"]) == (128, 70, 0.5, "zf")
@@ -149,7 +149,7 @@ def test_recipes_from_files(tmp_path: Path) -> None:
             recipe(str(path))
     with pytest.raises(FileNotFoundError, match=r"other\.toml"):
         recipe(str(tmp_path / "other.toml"))
-    with pytest.raises(ValueError, match="adam-study, krizhevsky, zf"):
+    with pytest.raises(ValueError, match="krizhevsky, zf"):
         recipe("zeiler")
 
 

@@ -22,7 +22,7 @@ from zfcore.training import SGD, Adam, ArrayFeed, NonFiniteLoss, measure
 from zfcore.training.checkpoint import CheckpointError, Generations
 from zfcore.training.loop import Training
 from zfcore.training.run import train
-from zfcore.training.schedules import ByHand, Linear, Plateau
+from zfcore.training.schedules import ByHand, LinearDecay, Plateau
 
 GENERATIONS = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
 
@@ -129,9 +129,9 @@ def test_a_finished_run_goes_on_with_more_epochs(whole: Path, tmp_path: Path) ->
 
 def test_annealing_by_hand(tmp_path: Path) -> None:
     """A run goes on with rates that were chosen after looking at it: as if they had been known before."""
-    begin(tmp_path / "run", epochs=2, schedule=Linear())
+    begin(tmp_path / "run", epochs=2, schedule=LinearDecay())
     with pytest.raises(CheckpointError, match=r"epoch 2 was 0\.025 and would now be 0\.0375"):
-        begin(tmp_path / "run", epochs=4, schedule=Linear(), resume=True)
+        begin(tmp_path / "run", epochs=4, schedule=LinearDecay(), resume=True)
     chosen = ByHand({1: 0.025, 2: 0.02, 3: 0.001})
     begin(tmp_path / "run", epochs=4, schedule=chosen, resume=True)
     begin(tmp_path / "whole", epochs=4, schedule=chosen)
@@ -326,6 +326,8 @@ def test_bad_arguments(tmp_path: Path) -> None:
                           ({"schedule": Plateau()}, "validation")):
         with pytest.raises(ValueError, match=word):
             train(tmp_path / "run", network(), feed, SGD(), **{"epochs": 1, **options})
+        with pytest.raises(ValueError, match="fc9"):
+            train(tmp_path / "run", network(), feed, SGD(factors={"fc9": 2.0}), epochs=1)
         assert not (tmp_path / "run").exists()
 
 

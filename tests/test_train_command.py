@@ -245,7 +245,7 @@ def test_what_evaluate_refuses(work: Path, run: Run) -> None:
 @pytest.mark.parametrize(("more", "expected"), [
     (["--epochs", "0"], "--epochs is '0'"), (["--batch-size", "x"], "--batch-size"), (["--seed", "-1"], "--seed"),
     (["--learning-rate", "fast"], "--learning-rate"), (["--set", "epochs"], "KEY=VALUE"),
-    (["--set", "optimizer.speed=1"], "speed"), (["--recipe", "zeiler"], "adam-study, krizhevsky, zf"),
+    (["--set", "optimizer.speed=1"], "speed"), (["--recipe", "zeiler"], "krizhevsky, zf"),
     (["--recipe", "nothing.toml"], "no such file"), (["--validation", "1.5"], "a share above 0"),
     (["--validation", "nowhere"], "nowhere"), (["--freeze", "conv9"], "conv1, pool1"),
     (["--factors", "fc3"], "LAYER=X"), (["--factors", "fc9=1"], "fc3"), (["--replace", "conv9"], "conv9"),
@@ -261,9 +261,10 @@ def test_what_train_refuses_of_data_and_folders(work: Path, tmp_path: Path, run:
     for words, expected in (
             ([], "MODEL is missing"), ([model], "DATA is missing"), ([model, work / "train" / "top"], "no class"),
             (["lenet", data], "no built-in name"), ([model, work / "nothing"], "nothing"),
-            ([model, data, "--recipe", "zf"], "validation"),
+            ([model, data, "--recipe", "zf"], "--validation is missing"),
             ([model, data, "--validation", work / "other"], "'middle'")):
-        one_line(run("train", *words, "--out", tmp_path / "run"), expected)
+        recipe = [] if "--recipe" in words else ["--recipe", "adam-study"]
+        one_line(run("train", *words, *recipe, "--out", tmp_path / "run"), expected)
         assert not (tmp_path / "run").exists(), words
     one_line(run("train", model, data, "--out", tmp_path / "no" / "run"), "parent folder")
     one_line(run("train", model, data, "--out", work / "run"), "holds a run", "--resume", "--force")

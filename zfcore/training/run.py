@@ -135,6 +135,8 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
         checks.fail(where, "validation", None, f"a feed: the schedule {schedule.kind!r} looks at validation errors")
     for layer in frozen:
         checks.one_of(where, "frozen", layer, net.nodes)
+    for layer in optimizer.factors:
+        checks.one_of(where, "a layer of the optimizer's factors", layer, net.nodes)
     base = optimizer.learning_rate
     training = Training(net, feed, optimizer, lambda epoch, errors: schedule.rate(base, epoch, epochs, errors), seed,
                         validation, tuple(frozen))
