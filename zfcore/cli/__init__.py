@@ -30,6 +30,7 @@ from . import (
     invariance,
     occlusion,
     project,
+    report,
 )
 from .common import one_line
 
@@ -75,7 +76,7 @@ for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atla
                         ("explain", explain.explain), ("embed", embed.embed),
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
                         ("invariance", invariance.invariance), ("evolution", evolution.evolution),
-                        ("architecture", architecture.architecture)):
+                        ("architecture", architecture.architecture), ("report", report.report)):
     app.command(_name)(_command)
 
 
