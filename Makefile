@@ -46,7 +46,8 @@ $(VENV)/installed-peers: | $(BIN)/python
 demo: $(VENV)/installed-demo  ## train on digits and write the atlas into zfcore-demo/
 	@$(BIN)/zfcore demo --out zfcore-demo --force
 
-test: $(VENV)/installed-test $(if $(PEERS),$(VENV)/installed-peers)  ## the tests
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+test: $(VENV)/installed-test $(if $(CHROMIUM),$(VENV)/installed-browser) $(if $(PEERS),$(VENV)/installed-peers)  ## the tests
 	@$(BIN)/python -m pytest
 
 lint: $(VENV)/installed-test  ## ruff and mypy

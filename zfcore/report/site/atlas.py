@@ -16,7 +16,7 @@ from ...study.tables import entries_csv, units_csv
 from ..page import LINE, RULES, number_text
 from .graph import graph
 from .pages import Entry, Site
-from .sources import Source
+from .sources import Source, without_folders
 from .units import THUMB, LayerPictures, saved_projections
 from .wiring import Wiring, alike, wiring
 
@@ -151,9 +151,9 @@ class AtlasPages:
                 if count >= 2:
                     self.site.search["classes"].setdefault(label, []).append(
                         [len(self.site.search["layers"]) - 1, index, count])
-        count = min(len(alive), OVERVIEW)
-        columns = min(count, OVERVIEW_COLUMNS)
-        count -= count % max(columns, 1)  # whole rows
+        lines = max(-(-min(len(alive), OVERVIEW) // OVERVIEW_COLUMNS), 1)
+        columns = min(len(alive), OVERVIEW) // lines
+        count = lines * columns  # whole rows
         chosen = [alive[place] for place in np.linspace(0, len(alive) - 1, count).round().astype(int).tolist()]
         tiles = drawn.projections or drawn.patches
         sheet = None
@@ -222,7 +222,7 @@ class AtlasPages:
                 "rank": rank + 1, "value": number_text(float(part.values[index, rank])),
                 "place": f"{part.rows[index, rank]}, {part.columns[index, rank]}",
                 "box": (left, top, right - left, bottom - top), "whole": self.whole.get(image),
-                "image": printable(self.atlas.names.get(image, str(image))),
+                "image": without_folders(self.atlas.names.get(image, str(image))),
                 "class": self._class(label) if label >= 0 else ""})
         counts = self._classes(name, index)
         own = None
@@ -231,7 +231,8 @@ class AtlasPages:
             own = self.site.picture(f"{folder}/{index}-filter", filter_picture(
                 weight, self.atlas.preprocessing.channels, smallest=96), f"The filter of {name}:{index}")
         self.site.page(
-            f"{folder}/{index}.html", "unit.html", title=f"{printable(name)}:{index}", layer=printable(name), folder=folder, text=self._text(name), drawn=drawn, entries=entries, classes=counts,
+            f"{folder}/{index}.html", "unit.html", title=f"{printable(name)}:{index}", layer=printable(name),
+            folder=folder, text=self._text(name), drawn=drawn, entries=entries, classes=counts,
             total=len(entries), extent=(width, height), scale=number_text(drawn.scale), rule=RULES[self.rule][0],
             own=own, incoming=self._incoming(name, index), outgoing=self._outgoing(name, index),
             together=self._together(name, index), alike=self._alike(name, index), before=around[0], after=around[1],
@@ -253,8 +254,11 @@ class AtlasPages:
             return []
         strength = wires.strength[index]
         best = [place for place in np.argsort(-strength, kind="stable")[:RELATED].tolist() if strength[place] > 0]
-        return [self._thumb(*wires.names[place], _pull(strength[place], wires.direction[index, place]))
-                for place in best]
+        found = []
+        for place in best:
+            below, number = wires.names[place]
+            found.append(self._thumb(below, number, _pull(strength[place], wires.direction[index, place])))
+        return found
 
     def _outgoing(self, name: str, index: int) -> list[dict[str, Any]]:
         found = []
@@ -294,7 +298,8 @@ class AtlasPages:
                  ("dead", f"{sum(int(part.dead.sum()) for part in atlas.layers.values()):,}")]
         if network is not None:
             facts.append(("parameters", f"{network.parameter_count:,}"))
-        values = {"network": printable(atlas.network_name) or "The network", "facts": facts, "layers": layers,
+        name = printable(atlas.network_name) or "The network"
+        values = {"network": name, "facts": facts, "layers": layers,
                   "graph": None if network is None else graph(list(self.rows.values()), {
                       name: ("" if not self.prefix else "../") + link for name, link in links.items()},
                       network.input_shape),
@@ -302,8 +307,8 @@ class AtlasPages:
                   "projected": any(drawn.projections for drawn in self.drawn.values()), "top": atlas.top,
                   "source": self.source.name}
         if self.prefix:
-            self.site.page(f"{self.prefix}index.html", "network.html", title=values["network"], atlas=values)
-            self.site.entries.append(Entry(values["network"], f"{self.prefix}index.html", "network",
+            self.site.page(f"{self.prefix}index.html", "network.html", title=name, atlas=values)
+            self.site.entries.append(Entry(name, f"{self.prefix}index.html", "network",
                                            f"{self.maps:,} feature maps in {len(layers)} layers"))
         else:
             self.site.front = values
@@ -317,7 +322,7 @@ class AtlasPages:
                 ("rule of the projections", self.rule), ("preprocessing", repr(atlas.preprocessing)),
                 *((f"version of {name}", value) for name, value in atlas.versions.items())]
         rows += [(f"left out: image {index}", printable(reason)) for index, reason in atlas.skipped.items()]
-        self.site.records.append((f"Atlas {self.source.name}", rows))
+        self.site.records.append((self.source.title, rows))
 
 
 def _pull(strength: float, direction: float) -> str:

@@ -16,11 +16,11 @@ from ...pictures.atlas import PERCENTILE
 from ...pictures.maps import fitted
 from ..page import number_text
 from .pages import Entry, Site
-from .sources import Source
+from .sources import Source, without_folders
 
 SIDE = 224
 MOST_ROWS = 24  # of an explanation on one page
-GATHERED = ("attribution", "synthesis", "facets", "invariances", "explanation")
+GATHERED = ("attribution", "synthesis", "adversarial", "facets", "invariances", "explanation")
 
 
 def explanation(site: Site, sources: list[Source]) -> None:
@@ -35,10 +35,10 @@ def explanation(site: Site, sources: list[Source]) -> None:
         record(site, source)
     figure = _file(site, sources[0].output / "figure.png", f"{folder}/figure", "All methods, a row a picture")
     methods = sources[0].summary.get("methods") or [source.kind for source in sources]
-    title = f"Explanations, {printable(sources[0].output.resolve().name)}"
+    title = f"Explanations: {printable(sources[0].output.resolve().name)}"
     height = max((len(column["rows"]) for column in columns), default=0)
     site.page(f"{folder}/index.html", "explanation.html", title=title, columns=columns, figure=figure, height=height,
-              model=printable(str(sources[0].summary.get("model", ""))))
+              model=without_folders(str(sources[0].summary.get("model", ""))))
     site.entries.append(Entry(title, f"{folder}/index.html", "explanation", ", ".join(map(str, methods)), figure))
 
 
@@ -97,10 +97,10 @@ def anything(site: Site, source: Source) -> None:
     written = [(f"{name} {' x '.join(map(str, array.shape))}", site.array(f"{folder}/{name}.npy", array))
                for name, array in arrays.items()]
     rows = _flat(source.summary or description.get("values", description))
-    site.page(f"{folder}/index.html", "gallery.html", title=f"{source.kind.capitalize()}, {source.name}",
+    site.page(f"{folder}/index.html", "gallery.html", title=source.title,
               pictures=pictures, text="", rows=rows,
               arrays=[(name, path) for name, path in written if path is not None])
-    site.entries.append(Entry(f"{source.kind.capitalize()}, {source.name}", f"{folder}/index.html", source.kind,
+    site.entries.append(Entry(source.title, f"{folder}/index.html", source.kind,
                               "", pictures[0] if pictures else None))
     record(site, source)
 
@@ -108,7 +108,7 @@ def anything(site: Site, source: Source) -> None:
 def record(site: Site, source: Source) -> None:
     """List a result's settings on the page about the report."""
     description = source.manifest["description"]
-    site.records.append((f"{source.kind.capitalize()} {source.name}", _flat(description)))
+    site.records.append((source.title, _flat(description)))
 
 
 def _flat(values: Any, most: int = 200) -> list[tuple[str, str]]:
@@ -120,7 +120,8 @@ def _flat(values: Any, most: int = 200) -> list[tuple[str, str]]:
             for key, each in value.items():
                 walk(f"{name} {key}".strip(), each)
         else:
-            text = printable(str(value))
+            each_one = value if isinstance(value, list) else [value]
+            text = ", ".join(without_folders(str(each)) for each in each_one)
             rows.append((printable(name), text if len(text) <= 300 else text[:297] + "..."))
 
     walk("", values)

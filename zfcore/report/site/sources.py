@@ -36,6 +36,12 @@ class Source:
     output: Path = Path()
 
     @property
+    def title(self) -> str:
+        """A heading: the kind, and the name where that says more."""
+        kind = self.kind.replace("-", " ").capitalize()
+        return kind if self.name.lower() == self.kind else f"{kind}: {self.name}"
+
+    @property
     def manifest(self) -> dict[str, Any]:
         """The result's manifest, as it was written."""
         return dict(json.loads((self.path / "manifest.json").read_bytes()))
@@ -58,14 +64,21 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> list[Source]:
     for path in map(Path, paths):
         if not path.is_dir():
             raise FileNotFoundError(f"report: {printable(str(path))} is no folder; allowed: folders of results")
-        here = [folder for folder in _results(path, DEPTH) if folder.resolve() not in seen]
-        if not here:
+        every = list(_results(path, DEPTH))
+        if not every:
             raise results.ResultError(f"{printable(str(path))}: no result of zfcore is in it (a manifest.json)")
+        here = [folder for folder in every if folder.resolve() not in seen]
         seen |= {folder.resolve() for folder in here}
         summary = _summary(path)
         found += [Source(folder, results.kind_of(folder), _name(path, folder), summary, path) for folder in here]
     _make_unique(found)
     return found
+
+
+def without_folders(text: str) -> str:
+    """A path as the last part of it: where files lay on somebody's disk does not belong into a shared page."""
+    absolute = text.startswith("/") or text[1:3] in (":\\", ":/")
+    return printable(text.replace("\\", "/").rstrip("/").rpartition("/")[2] if absolute else text)
 
 
 def _results(folder: Path, depth: int) -> Iterator[Path]:

@@ -21,7 +21,7 @@ from ...study.invariance import KINDS, Invariance
 from ...study.occlusion import Occlusion
 from ..page import LINE, number_text
 from .pages import Entry, Site
-from .sources import Source
+from .sources import Source, without_folders
 
 SIDE = 448  # longer side of a photograph on an occlusion page
 AXES = {"translation": "vertical translation (pixels)", "scale": "scale", "rotation": "rotation (degrees)"}
@@ -30,14 +30,14 @@ AXES = {"translation": "vertical translation (pixels)", "scale": "scale", "rotat
 def occlusion(site: Site, source: Source, found: Occlusion) -> None:
     """The image under a map whose strength a slider sets; the projection; other images."""
     folder = site.slug("occlusion/", source.name)
-    base = site.picture(f"{folder}/image", fitted(found.image, SIDE), f"The image {printable(found.name)}")
+    base = site.picture(f"{folder}/image", fitted(found.image, SIDE), f"The image {without_folders(found.name)}")
     values = found.in_pixels(found.activity)
     by_place = "by place of the square"
-    maps = [{"name": f"activity of {found.layer}:{found.map}", "picture": site.picture(
-        f"{folder}/activity", fitted(viridis(values), SIDE), f"Activity of {found.layer}:{found.map} {by_place}"),
+    maps: list[dict[str, Any]] = [{
+        "name": f"activity of {found.layer}:{found.map}", "legend": [], "picture": site.picture(
+            f"{folder}/activity", fitted(viridis(values), SIDE), f"Activity of {found.layer}:{found.map} {by_place}"),
         "low": number_text(float(np.nanmin(values))), "high": number_text(float(np.nanmax(values))),
-        "note": f"on the whole image {number_text(found.whole_activity)}", "legend": []}]
-    cover: Any = maps[0]["picture"]
+        "note": f"on the whole image {number_text(found.whole_activity)}"}]
     if found.probability is not None and found.label is not None and found.whole_probabilities is not None:
         values, name = found.in_pixels(found.probability), printable(found.class_name(found.label))
         maps.append({"name": f"probability of {name}", "picture": site.picture(
@@ -52,26 +52,29 @@ def occlusion(site: Site, source: Source, found: Occlusion) -> None:
         maps.append({"name": "most probable class", "picture": site.picture(
             f"{folder}/class", fitted(pixels, SIDE), f"Most probable class {by_place}"), "low": "", "high": "",
             "note": f"{best.size} places",
-            "legend": [(printable(found.class_name(number)), f"rgb{color}", count[number]) for number, color, _ in legend]})
+            "legend": [(printable(found.class_name(number)), f"rgb{color}", count[number])
+                       for number, color, _ in legend]})
     canvas = np.zeros(found.image.shape, np.float32)
     placed(canvas, found.projection, found.projection_origin)
     shades = signed(in_rgb_order(canvas, found.channels), symmetric_scale(canvas, PERCENTILE))
     projection = site.picture(f"{folder}/projection", fitted(shades, SIDE), f"Projection of {found.unit}")
     others = []
-    if found.top_values is not None and len(found.top_values):
+    if found.top_projections is not None and found.top_patches is not None and len(found.top_patches):
+        assert found.top_origins is not None
         left, right, _ = card_pictures(found.top_projections, found.top_patches, found.top_origins,
                                        found.image.shape[:2], found.channels, smallest=96, background=LINE)
         others = [site.picture(f"{folder}/others-projections", left, "Projections from other images"),
                   site.picture(f"{folder}/others-patches", right, "Patches of other images")]
     share = found.multiply_adds / max(found.dense_multiply_adds, 1)
     arrays = _arrays(site, folder, {"activity": found.activity, "probabilities": found.probabilities})
-    title = f"Occlusion of {printable(found.name)}"
-    site.page(f"{folder}/index.html", "occlusion.html", title=title, base_picture=base, maps=maps, projection=projection, unit=printable(found.unit), others=others, arrays=arrays,
+    title = f"Occlusion of {without_folders(found.name)}"
+    site.page(f"{folder}/index.html", "occlusion.html", title=title, base_picture=base, maps=maps,
+              projection=projection, unit=printable(found.unit), others=others, arrays=arrays,
               square=f"{found.window[0]} x {found.window[1]}", step=f"{found.stride[0]}",
               positions=f"{len(found.rows)} x {len(found.columns)}", share=f"{share:.0%}")
     text = f"{found.layer}:{found.map}, {found.activity.size} places of a square"
-    site.entries.append(Entry(title, f"{folder}/index.html", "occlusion", text, cover))
-    site.records.append((f"Occlusion {source.name}", [
+    site.entries.append(Entry(title, f"{folder}/index.html", "occlusion", text, maps[0]["picture"]))
+    site.records.append((source.title, [
         ("network, SHA-256", found.network_hash), ("square", str(found.window)), ("step", str(found.stride)),
         ("fill", str(found.fill)),
         ("multiply-adds", f"{found.multiply_adds:,} of {found.dense_multiply_adds:,} dense")]))
@@ -80,10 +83,12 @@ def occlusion(site: Site, source: Source, found: Occlusion) -> None:
 def evolution(site: Site, source: Source, found: Evolution) -> None:
     """A strip with a row a map and a column an epoch, and a scrubber over the epochs."""
     folder = site.slug("evolution/", source.name)
-    layers, cover = [], None
+    layers: list[dict[str, Any]] = []
     for layer in found.layers:
         slug = site.slug(f"{folder}/", layer)
-        shades, patches, rows = [], [], []
+        shades: list[np.ndarray] = []
+        patches: list[np.ndarray] = []
+        rows: list[dict[str, Any]] = []
         for line, index in enumerate(found.maps[layer].tolist()):
             values = found.projections[layer][line]
             shade = signed(in_rgb_order(values, found.channels), symmetric_scale(values, PERCENTILE))
@@ -100,7 +105,6 @@ def evolution(site: Site, source: Source, found: Evolution) -> None:
                 f"{len(shades)} maps of {layer} after epoch {epoch}: projections beside patches")})
         strip = site.picture(f"{slug}/strip", grid(np.concatenate(shades), len(found.epochs), gap=2, background=LINE),
                              f"A row a map, a column an epoch: {', '.join(map(str, found.epochs))}")
-        cover = cover or strip
         plot = line_plot(np.asarray(found.epochs, float), found.values[layer], [row["unit"] for row in rows],
                          title=f"Strongest activation of maps of {printable(layer)}", x_label="epoch")
         layers.append({"name": printable(layer), "frames": frames, "strip": strip, "rows": rows, "plot": plot})
@@ -108,12 +112,12 @@ def evolution(site: Site, source: Source, found: Evolution) -> None:
     if found.losses:
         curves = line_plot(np.asarray(found.epochs, float), np.array([found.losses, found.accuracies]),
                            ["loss", "accuracy"], title="Loss and accuracy of the training", x_label="epoch")
-    site.page(f"{folder}/index.html", "evolution.html", title=f"Evolution of {source.name}", layers=layers,
+    site.page(f"{folder}/index.html", "evolution.html", title=source.title, layers=layers,
               epochs=list(found.epochs), curves=curves, rule=found.rule)
     count = sum(len(found.maps[layer]) for layer in found.layers)
-    site.entries.append(Entry(f"Evolution of {source.name}", f"{folder}/index.html", "evolution",
-                              f"{count} maps over {len(found.epochs)} epochs", cover))
-    site.records.append((f"Evolution {source.name}", [
+    site.entries.append(Entry(source.title, f"{folder}/index.html", "evolution",
+                              f"{count} maps over {len(found.epochs)} epochs", layers[0]["strip"]))
+    site.records.append((source.title, [
         ("epochs", str(found.epochs)), ("rule of the projections", found.rule),
         ("seconds", ", ".join(f"{value:.2f}" for value in found.seconds))]))
 
@@ -121,7 +125,7 @@ def evolution(site: Site, source: Source, found: Evolution) -> None:
 def invariance(site: Site, source: Source, found: Invariance) -> None:
     """The plots of the paper's Fig. 5 as SVG."""
     folder = site.slug("invariance/", source.name)
-    names = [printable(name) for name in found.names]
+    names = [without_folders(name) for name in found.names]
     rows = []
     for kind in KINDS:
         amounts, distances, chances = found.series(kind)
@@ -138,12 +142,12 @@ def invariance(site: Site, source: Source, found: Invariance) -> None:
     classes_of = [printable(found.class_names[label]) if found.class_names else f"class {label}" for label in labels]
     pictures = [site.picture(f"{folder}/image-{number}", fitted(image, 112), name)
                 for number, (image, name) in enumerate(zip(found.images, names, strict=True))]
-    site.page(f"{folder}/index.html", "invariance.html", title=f"Invariance, {source.name}", rows=rows,
+    site.page(f"{folder}/index.html", "invariance.html", title=source.title, rows=rows,
               images=list(zip(names, pictures, classes_of or [""] * len(names), strict=True)),
               arrays=_arrays(site, folder, {f"{kind}-distances": found.series(kind)[1] for kind in KINDS}))
-    site.entries.append(Entry(f"Invariance, {source.name}", f"{folder}/index.html", "invariance",
+    site.entries.append(Entry(source.title, f"{folder}/index.html", "invariance",
                               f"{len(names)} images shifted, enlarged and turned", pictures[0]))
-    site.records.append((f"Invariance {source.name}", [("network, SHA-256", found.network_hash),
+    site.records.append((source.title, [("network, SHA-256", found.network_hash),
                                                        ("outside the image", found.border), ("fill", str(found.fill))]))
 
 
@@ -151,20 +155,20 @@ def correspondence(site: Site, source: Source, found: Correspondence) -> None:
     """The masked images and the table, with the paper's numbers beside them."""
     folder = site.slug("correspondence/", source.name)
     summary = found.summary["layers"]
-    parts = []
+    parts: list[dict[str, Any]] = []
     for number, name in enumerate(found.rows):
         strip = grid(np.stack([fitted(image, 112) for image in found.masked[number]]), len(found.names), gap=3,
                      background=LINE)
         cells = [(printable(layer), rows[name]) for layer, rows in summary.items()]
         parts.append({"name": printable(name), "cells": cells, "paper": PAPER.get(name),
                       "strip": site.picture(f"{folder}/{number}", strip, f"{printable(name)} masked in each image")})
-    site.page(f"{folder}/index.html", "correspondence.html", title=f"Correspondence, {source.name}", parts=parts,
+    site.page(f"{folder}/index.html", "correspondence.html", title=source.title, parts=parts,
               layers=[printable(layer) for layer in found.layers], count=len(found.names),
               pairs=found.summary["pairs"],
               arrays=_arrays(site, folder, {"distances": found.distances, "zeros": found.zeros, "boxes": found.boxes}))
-    site.entries.append(Entry(f"Correspondence, {source.name}", f"{folder}/index.html", "correspondence",
+    site.entries.append(Entry(source.title, f"{folder}/index.html", "correspondence",
                               f"{len(found.rows)} kinds of masks in {len(found.names)} images", parts[0]["strip"]))
-    site.records.append((f"Correspondence {source.name}", [
+    site.records.append((source.title, [
         ("network, SHA-256", found.network_hash), ("fill", str(found.fill)), ("seed", str(found.seed))]))
 
 
@@ -179,11 +183,11 @@ def architecture(site: Site, source: Source, found: Architecture) -> None:
     rows += [(f"{band} frequencies", [f"{each['bands'][band]:.3f}" for each in networks.values()])
              for band in ("low", "mid", "high")]
     rows += [(key, [f"{each[key]:.3f}" for each in networks.values()]) for key in ("folded", "aliased", "comb")]
-    site.page(f"{folder}/index.html", "architecture.html", title=f"First layers, {source.name}", picture=picture,
+    site.page(f"{folder}/index.html", "architecture.html", title=source.title, picture=picture,
               names=[printable(label) for label in found.labels], rows=rows)
-    site.entries.append(Entry(f"First layers, {source.name}", f"{folder}/index.html", "architecture",
+    site.entries.append(Entry(source.title, f"{folder}/index.html", "architecture",
                               " and ".join(printable(label) for label in found.labels), picture))
-    site.records.append((f"Architecture {source.name}", [
+    site.records.append((source.title, [
         (f"{printable(label)}, SHA-256", digest) for label, digest in zip(found.labels, found.hashes, strict=True)]))
 
 

@@ -51,7 +51,7 @@ def wiring(network: Network, layer: str) -> Wiring | None:
             return None
         parts = weight.reshape(len(weight), -1, channels)
         return Wiring(names, np.sqrt((parts**2).sum(axis=1)), parts.sum(axis=1))
-    groups = node.layer.groups
+    groups = getattr(node.layer, "groups", 1)
     share, filters = weight.shape[3], len(weight) // groups
     strength, direction = np.zeros((len(weight), channels)), np.zeros((len(weight), channels))
     for group in range(groups):
