@@ -110,6 +110,20 @@ def test_occlusion_refuses(run: Run, work: Path, tmp_path: Path, words: tuple[st
     refused(run("occlusion", work / "tiny.safetensors", work / "images", "--out", tmp_path / "o"), "one picture")
 
 
+def test_class_names_and_what_force_will_not_replace(run: Run, work: Path, tmp_path: Path) -> None:
+    names, out = tmp_path / "names.txt", tmp_path / "o"
+    names.write_text("first\n<second>\n")
+    picture = work / "images" / "one" / "picture 0.png"
+    words = ("occlusion", work / "tiny.safetensors", picture, "--window", 8, "--stride", 8)
+    code, text, _ = run(*words, "--class-names", names, "--class", "<second>", "--json", "--out", out)
+    assert code == 0 and json.loads(text)["class"] == "<second>"
+    names.write_text("only one\n")
+    refused(run(*words, "--class-names", names, "--out", out, "--force"), "1 lines", "2, one a class")
+    (out / "mine.png").write_bytes(picture.read_bytes())
+    refused(run("occlusion", work / "tiny.safetensors", out / "mine.png", "--out", out, "--force"), "mine.png")
+    assert (out / "mine.png").exists()
+
+
 def test_correspondence(run: Run, work: Path, tmp_path: Path) -> None:
     file, out = work / "images" / "parts.json", tmp_path / "c"
     boxes = [[3, 3, 9, 9], [12, 10, 20, 20]]
@@ -172,6 +186,19 @@ def test_architecture(run: Run, work: Path, tmp_path: Path) -> None:
     for extra, word in ((("--edges", "0.1"), "--edges"), (("--edges", "0.3,0.2"), "edges"), (("--top", "0"), "--top")):
         refused(run(*words, "--force", *extra), word)
     refused(run("architecture", work / "none.safetensors", *images, "--out", tmp_path / "b"), "none")
+
+
+def test_atlas_of_chosen_maps(run: Run, work: Path, tmp_path: Path) -> None:
+    words = ("atlas", work / "tiny.safetensors", work / "images", "--layers", "conv1,conv2", "--top", 2)
+    code, _, err = run(*words, "--maps", "0,3", "--start", "one", "--no-sanity", "--rule", "guided", "--out",
+                       tmp_path / "a")
+    assert code == 0, err
+    text = (tmp_path / "a" / "index.html").read_text()
+    assert text.count("<article") == 4 and "1 at every unit" in text and not (tmp_path / "a" / "sanity.csv").exists()
+    refused(run(*words, "--maps", "0,5", "--out", tmp_path / "b"), "0 to 3 in layer conv1")
+    refused(run(*words, "--maps", "x", "--out", tmp_path / "b"), "--maps")
+    refused(run(*words, "--start", "two", "--out", tmp_path / "b"), "--start")
+    refused(run(*words, "--class-names", work / "none.txt", "--out", tmp_path / "b"), "none.txt")
 
 
 def test_atlas_resumes(run: Run, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

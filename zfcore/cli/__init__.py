@@ -24,6 +24,7 @@ from . import (
     correspondence,
     demo,
     embed,
+    evaluate,
     evolution,
     explain,
     info,
@@ -31,6 +32,7 @@ from . import (
     occlusion,
     project,
     report,
+    train,
 )
 from .common import one_line
 
@@ -71,8 +73,9 @@ def _root(
     """See inside convolutional networks: what each feature map responds to, projected to pixels."""
 
 
-for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atlas.atlas),
-                        ("project", project.project), ("merge", atlas.merge), ("convert", convert.convert),
+for _name, _command in (("demo", demo.demo), ("info", info.info), ("train", train.train),
+                        ("evaluate", evaluate.evaluate), ("atlas", atlas.atlas), ("project", project.project),
+                        ("merge", atlas.merge), ("convert", convert.convert),
                         ("explain", explain.explain), ("embed", embed.embed),
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
                         ("invariance", invariance.invariance), ("evolution", evolution.evolution),

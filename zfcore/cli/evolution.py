@@ -7,35 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import (
-    Architecture,
-    BatchSize,
-    Device,
-    Force,
-    Json,
-    Model,
-    Out,
-    Pixels,
-    Rule,
-    Seed,
-    Sides,
-    guard_output,
-    integer,
-    load_model,
-    refuse_device,
-)
+from .common import Model, integer
 from .common import names as name_list
-from .studies import finish, integers
+from .studies import Common, experiment, finish, integers
 
 if TYPE_CHECKING:
     from ..data import Images
 
 
+@experiment(batch_size="32")
 def evolution(
+    common: Common,
     model: Model,
     images: Annotated[str, typer.Argument(metavar="IMAGES", show_default=False, help=(
         "Labelled pictures: a folder a class, a packed .npz, or `digits`, scikit-learn's."))],
-    out: Out,
     epochs: Annotated[str, typer.Option("--epochs", metavar="N", help="Passes over the pictures.")] = "20",
     at: Annotated[str, typer.Option("--at", metavar="EPOCHS", help="After which to look.")] = "1,2,5,10,20,30,40,64",
     layers: Annotated[str | None, typer.Option("--layers", metavar="NAMES", show_default=False,
@@ -43,15 +28,6 @@ def evolution(
     maps: Annotated[str, typer.Option("--maps", metavar="N", help="Maps a layer, drawn with the seed.")] = "6",
     rate: Annotated[str, typer.Option("--learning-rate", metavar="X",
                                       help="Of SGD with momentum 0.9; it falls linearly to zero.")] = "0.01",
-    rule: Rule = "deconvnet",
-    batch_size: BatchSize = "32",
-    weights: Architecture = None,
-    preprocessing: Pixels = None,
-    input_size: Sides = None,
-    device: Device = "cpu",
-    seed: Seed = "0",
-    force: Force = False,
-    json: Json = False,
 ) -> None:
     """Train a network and show how its features come to be.
 
@@ -63,10 +39,7 @@ def evolution(
     projected to pixels, at chosen epochs. Filters are renormalised at RMS 0.1, as in the paper.
     Writes evolution.png, the arrays (result/), model.safetensors and summary.json.
     """
-    refuse_device(device)
-    guard_output(out, force)
     passes, wanted = integer("--epochs", epochs, 1), integers("--at", at, 1)
-    batch, number = integer("--batch-size", batch_size, 1), integer("--seed", seed, 0)
     count = integer("--maps", maps, 1)
     try:
         speed = float(rate)
@@ -84,24 +57,25 @@ def evolution(
     from ..study.scan import chosen_layers
     from ..training import SGD, fit
 
-    net = load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
+    net = common.load(model)
     source = _labelled(images)
     if min(wanted) > passes:
         raise ValueError(f"--at is {at!r}; allowed: epochs up to {passes}, the last one (--epochs)")
-    generator = np.random.default_rng(number)
+    generator = np.random.default_rng(common.seed)
     watched = {}
     for layer in chosen_layers(net, chosen):
         total = net.tensor_shape(layer)[-1]
         watched[layer] = np.sort(generator.permutation(total)[:count]).tolist()
-    recorder = Recorder(net, source, watched, epochs=wanted, rule=rule)
+    recorder = Recorder(net, source, watched, epochs=wanted, rule=common.rule)
     pixels = network_pixels("evolution", net, source)[0]
-    fit(net, pixels, source.labels, epochs=passes, batch_size=batch, optimizer=SGD(speed, momentum=0.9, radius=0.1),
-        schedule=lambda epoch: speed * (1 - epoch / passes), seed=number, callback=recorder)
+    fit(net, pixels, source.labels, epochs=passes, batch_size=common.batch_size,
+        optimizer=SGD(speed, momentum=0.9, radius=0.1),
+        schedule=lambda epoch: speed * (1 - epoch / passes), seed=common.seed, callback=recorder)
     found = recorder.result()
     summary = {"model": model, **found.summary}
     text = (f"epochs {', '.join(map(str, found.epochs))}: accuracy on the training pictures "
             f"{', '.join(f'{value:.3f}' for value in found.accuracies)}")
-    finish(found, {"evolution": evolution_picture(found)}, out, force, json, summary, text,
+    finish(found, {"evolution": evolution_picture(found)}, common, summary, text,
            more=lambda folder: safetensors.save(net, folder / "model.safetensors"))
 
 

@@ -163,7 +163,8 @@ class Network:
                              "call initialize(seed) or load_parameters(values)")
 
     def forward(self, x: Any, keep: Collection[str] = (), cache: bool = False, training: bool = False, *,
-                to: str | None = None, parameters: bool = True, seed: int = 0, step: int = 0) -> Forward:
+                to: str | None = None, parameters: bool = True, frozen: Collection[str] = (), seed: int = 0,
+                step: int = 0) -> Forward:
         """Walk up.
 
         Parameters
@@ -174,6 +175,7 @@ class Network:
         training : dropout drops, batch norm uses the batch's statistics and moves its own
         to : the tensor to stop at; None: the output
         parameters : whether `backward` will want parameter gradients; without them caches are smaller
+        frozen : layers that run as at inference in a training pass too; without parameter gradients
         seed, step : of dropout: another step drops other units
 
         Returns
@@ -189,7 +191,7 @@ class Network:
         self._check_parameters(nodes)
         run = Run(training=training, parameters=cache and parameters, seed=seed, step=step,
                   algorithm=self.algorithm)
-        result = walk.up(self.ops, x, nodes, keep={*keep, top}, cache=cache, run=run)
+        result = walk.up(self.ops, x, nodes, keep={*keep, top}, cache=cache, run=run, frozen=frozen)
         result.tensor = top
         result.output = result.kept[top] if top in keep else result.kept.pop(top)
         return result
@@ -378,6 +380,7 @@ class Network:
             "name": self.name,
             "input_shape": list(self.input_shape),
             "scheme": self.scheme,
+            "algorithm": self.algorithm,
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_config(),
             "class_names": self.class_names,
             "layers": [{"name": node.name, "inputs": list(node.inputs), **node.layer.to_config()}
@@ -404,7 +407,7 @@ class Network:
             raise ValueError(f"{where}: class_names is a {type(names).__name__}; allowed: a list or null")
         try:
             network = cls(config.get("name", ""), config.get("input_shape", ()), class_names=names,
-                          scheme=config.get("scheme", "zf"),
+                          scheme=config.get("scheme", "zf"), algorithm=config.get("algorithm", "auto"),
                           preprocessing=described and Preprocessing.from_config(described, tensors))
             for entry in entries:
                 checks.require(isinstance(entry, dict) and {"name", "inputs", "type"} <= set(entry),
