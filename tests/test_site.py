@@ -78,7 +78,7 @@ def test_a_units_page_says_what_the_atlas_says(saved: list[Path], pages: dict[st
     for rank in range(4):
         assert f"{part.rows[1, rank]}, {part.columns[1, rank]}" in page.text
         assert f"{part.values[1, rank]:.3g}"[:3] in page.text
-    assert "It reads" in page.text and "conv1:" in page.text and "Sanity panel" in page.text
+    assert "It reads" in page.text and "conv1:" in page.text and "Sanity check" in page.text
 
 
 def test_search_index(site: Path) -> None:
@@ -110,7 +110,7 @@ def test_arrays_are_a_click_away(site: Path, saved: list[Path]) -> None:
 def test_without_a_network_only_patches_are_shown(saved: list[Path], tmp_path: Path) -> None:
     summary = write_site(tmp_path / "site", [saved[0]])
     page = Page((tmp_path / "site/layer/conv1/0.html").read_text("utf-8"))
-    assert "Sanity panel" not in page.text and "It reads" not in page.text
+    assert "Sanity check" not in page.text and "It reads" not in page.text
     assert not list((tmp_path / "site").rglob("*projections*")) and summary["pages"] > 15
 
 

@@ -380,7 +380,8 @@ class Network:
             "name": self.name,
             "input_shape": list(self.input_shape),
             "scheme": self.scheme,
-            "algorithm": self.algorithm,
+            # Left out where it is the usual one, so that hashes of networks stay what they were.
+            **({} if self.algorithm == "auto" else {"algorithm": self.algorithm}),
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_config(),
             "class_names": self.class_names,
             "layers": [{"name": node.name, "inputs": list(node.inputs), **node.layer.to_config()}

@@ -11,7 +11,7 @@ from .. import checks
 from .plots import ticks
 
 WIDTH, HEIGHT = 360, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
+RIGHT, TOP, BOTTOM = 12, 12, 38  # margins; the left one fits its labels
 COLORS = 8  # classes c0 .. c7, which the page's style colours, each with a pattern of dashes
 
 
@@ -36,20 +36,22 @@ def line_plot(x: np.ndarray, curves: np.ndarray, names: Sequence[str], *, title:
     low, high = y_range or (min(float(known.min(initial=0)), 0.0), float(known.max(initial=0)))
     high = high if high > low else low + 1
     begin, end = float(x[0]), float(x[-1]) if x[-1] > x[0] else float(x[0]) + 1
-    across = LEFT + (x - begin) / (end - begin) * (WIDTH - LEFT - RIGHT)
+    marks = [(value, f"{value:g}") for value in ticks(low, high, 4)]
+    left = 14 + round(6.4 * max(len(text) for _, text in marks))
+    across = left + (x - begin) / (end - begin) * (WIDTH - left - RIGHT)
     down = HEIGHT - BOTTOM - (np.clip(curves, low, high) - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
     parts = [f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}">',
              f"<title>{html.escape(title)}</title><desc>{html.escape(_description(x, curves, names, x_label))}</desc>"]
-    for value in ticks(low, high, 4):
+    for value, text in marks:
         y = HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
-        parts.append(f'<path class="rule" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-                     f'<text class="y" x="{LEFT - 6}" y="{y + 3.5:.1f}">{value:g}</text>')
+        parts.append(f'<path class="rule" d="M{left} {y:.1f}H{WIDTH - RIGHT}"/>'
+                     f'<text class="y" x="{left - 6}" y="{y + 3.5:.1f}">{text}</text>')
     for value in ticks(begin, end, 5):
-        place = LEFT + (value - begin) / (end - begin) * (WIDTH - LEFT - RIGHT)
+        place = left + (value - begin) / (end - begin) * (WIDTH - left - RIGHT)
         parts.append(f'<text class="x" x="{place:.1f}" y="{HEIGHT - BOTTOM + 15}">{value:g}</text>')
-    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
+    parts.append(f'<path class="axis" d="M{left} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
     if x_label:
-        middle = (LEFT + WIDTH - RIGHT) / 2
+        middle = (left + WIDTH - RIGHT) / 2
         parts.append(f'<text class="x" x="{middle:.0f}" y="{HEIGHT - 6}">{html.escape(x_label)}</text>')
     for number, (name, curve, finite) in enumerate(zip(names, down, np.isfinite(curves), strict=True)):
         parts.append(f'<g class="c{number % COLORS}"><title>{html.escape(name)}</title>'

@@ -19,10 +19,10 @@ from ...study.evolution import Evolution
 from ...study.invariance import Invariance
 from ...study.occlusion import Occlusion
 from ..page import RULES
-from . import explanations, studies
+from . import explanations, runs, studies
 from .atlas import AtlasPages
 from .pages import Site
-from .sources import Source, find
+from .sources import RUN, Source, find
 
 __all__ = ["Source", "find", "write_site"]
 
@@ -98,6 +98,8 @@ def _one(site: Site, source: Source) -> None:
     if source.kind in STUDIES:
         kind, page = STUDIES[source.kind]
         page(site, source, kind.load(source.path))
+    elif source.kind == RUN:
+        runs.run(site, source)
     elif source.kind == "embedding":
         explanations.embedding(site, source)
     else:

@@ -14,6 +14,7 @@ from ...pictures.svg import line_plot
 from ...study.atlas import Atlas
 from ...study.tables import entries_csv, units_csv
 from ..page import LINE, RULES, number_text
+from ..sanity import random_twin
 from .graph import graph
 from .pages import Entry, Site
 from .sources import Source, without_folders
@@ -34,7 +35,7 @@ class AtlasPages:
     atlas : with its network where projections, wiring and sanity panels are wanted
     prefix : folder of its pages: "" for a site's first network
     rule : of the projections; None: that of the saved ones, else the deconvnet
-    sanity : draw sanity panels
+    sanity : draw sanity checks
     images : the data set that was scanned, for pictures of whole images; or None
     """
 
@@ -43,7 +44,7 @@ class AtlasPages:
         self.site, self.source, self.atlas, self.prefix, self.images = site, source, atlas, prefix, images
         self.saved, kept = saved_projections(source.output, atlas, rule)
         self.rule = rule or kept or "deconvnet"
-        self.sanity = sanity
+        self.twin = random_twin(atlas.network) if sanity and atlas.network is not None else None
         self.folders = {name: site.slug(f"{prefix}layer/", name) for name in atlas.layers}
         self.drawn: dict[str, LayerPictures] = {}
         self.sprites: dict[str, dict[str, Any]] = {}
@@ -62,7 +63,7 @@ class AtlasPages:
         """Draw everything, then write the pages."""
         for name in self.atlas.layers:
             drawn = LayerPictures(self.site, self.folders[name], self.atlas, name, saved=self.saved.get(name),
-                                  rule=self.rule, sanity=self.sanity)
+                                  rule=self.rule, twin=self.twin)
             drawn.draw(bar)
             self.drawn[name] = drawn
             self.sprites[name] = self._sprite(name, drawn)
@@ -234,9 +235,20 @@ class AtlasPages:
             f"{folder}/{index}.html", "unit.html", title=f"{printable(name)}:{index}", layer=printable(name),
             folder=folder, text=self._text(name), drawn=drawn, entries=entries, classes=counts,
             total=len(entries), extent=(width, height), scale=number_text(drawn.scale), rule=RULES[self.rule][0],
-            own=own, incoming=self._incoming(name, index), outgoing=self._outgoing(name, index),
-            together=self._together(name, index), alike=self._alike(name, index), before=around[0], after=around[1],
+            likeness=self._likeness(name, index), own=own, incoming=self._incoming(name, index),
+            outgoing=self._outgoing(name, index), together=self._together(name, index),
+            alike=self._alike(name, index), before=around[0], after=around[1],
             overview=f"{self.prefix}index.html", data=f"{self.prefix}data")
+
+    def _likeness(self, name: str, index: int) -> list[tuple[str, str]]:
+        """What stands beside a unit in its sanity check, and how alike the projections are."""
+        check = self.drawn[name].units[index].check
+        if check is None:
+            return []
+        texts = [(f"{printable(name)}:{index} with random weights", check.likeness[0])]
+        if check.other is not None:
+            texts.append((f"{printable(name)}:{check.other} on these patches", check.likeness[1]))
+        return [(text, "-" if value is None else f"{value:.2f}") for text, value in texts]
 
     def _thumb(self, name: str, index: int, text: str) -> dict[str, Any]:
         """What a template needs to show another unit small, with a link."""

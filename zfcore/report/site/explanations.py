@@ -96,7 +96,7 @@ def anything(site: Site, source: Source) -> None:
                                         for path in sorted(source.output.glob("*.png"))) if picture is not None]
     written = [(f"{name} {' x '.join(map(str, array.shape))}", site.array(f"{folder}/{name}.npy", array))
                for name, array in arrays.items()]
-    rows = _flat(source.summary or description.get("values", description))
+    rows = flat(source.summary or description.get("values", description))
     site.page(f"{folder}/index.html", "gallery.html", title=source.title,
               pictures=pictures, text="", rows=rows,
               arrays=[(name, path) for name, path in written if path is not None])
@@ -108,10 +108,10 @@ def anything(site: Site, source: Source) -> None:
 def record(site: Site, source: Source) -> None:
     """List a result's settings on the page about the report."""
     description = source.manifest["description"]
-    site.records.append((source.title, _flat(description)))
+    site.records.append((source.title, flat(description)))
 
 
-def _flat(values: Any, most: int = 200) -> list[tuple[str, str]]:
+def flat(values: Any, most: int = 200) -> list[tuple[str, str]]:
     """Nested settings as rows of a path and a value; long lists are cut."""
     rows: list[tuple[str, str]] = []
 

@@ -13,6 +13,7 @@ from ...data.decode import printable
 from ...formats import results
 
 DEPTH = 2  # folders below the one that was named: a command's output holds its results at most so deep
+RUN = "run"  # the kind of a training run's folder
 PARTS = {"projections"}  # results that belong to another one
 
 
@@ -70,7 +71,8 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> list[Source]:
         here = [folder for folder in every if folder.resolve() not in seen]
         seen |= {folder.resolve() for folder in here}
         summary = _summary(path)
-        found += [Source(folder, results.kind_of(folder), _name(path, folder), summary, path) for folder in here]
+        found += [Source(folder, RUN if (folder / "run.json").is_file() else results.kind_of(folder),
+                         _name(path, folder), summary, path) for folder in here]
     _make_unique(found)
     return found
 
@@ -82,8 +84,10 @@ def without_folders(text: str) -> str:
 
 
 def _results(folder: Path, depth: int) -> Iterator[Path]:
-    """Folders with a manifest, the highest on each way down."""
-    if (folder / "manifest.json").is_file():
+    """Folders of results and of training runs, the highest on each way down."""
+    if (folder / "run.json").is_file():
+        yield folder
+    elif (folder / "manifest.json").is_file():
         if results.kind_of(folder) not in PARTS:
             yield folder
     elif depth:
