@@ -80,6 +80,7 @@ def train(
     zfcore train mnist mnist.npz:train --recipe adam-study --validation 0.1 --out run
     zfcore train --resume --out run
     zfcore train --resume --out run --epochs 20
+    zfcore train --resume --out run --set schedule.kind=by-hand --set "schedule.rates={12=0.001}"
     zfcore train alexnet.safetensors flowers/ --freeze conv1,conv2 --learning-rate 0.001 --out tuned
 
     A run can be stopped at any time, by Ctrl-C, kill or a power cut: --resume goes on, and the result
@@ -108,6 +109,10 @@ def train(
     if not folder.absolute().parent.is_dir():
         raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
     how = _recipe(recipe, overrides, before)
+    if how.make_schedule().needs_validation and settings["validation"] is None:
+        raise ValueError(f"--validation is missing, and the schedule {how.schedule['kind']!r} of recipe {how.name!r} "
+                         "looks at validation errors; allowed: labelled pictures, a share of DATA such as 0.1, or "
+                         "another schedule, as in --set schedule.kind=constant")
     net, images, held_out, frozen = _prepared(settings, how)
     from ..training.preparation import held_out_feed, training_feed
 
@@ -159,8 +164,6 @@ def _before(folder: Path, resume: bool) -> dict[str, Any] | None:
         return None
     path = folder / RUN
     if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
-            raise ValueError(f"--out is {str(folder)!r}, which holds no run to go on with")
         return None
     try:
         found = json_format.loads(path.read_bytes())

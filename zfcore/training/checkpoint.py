@@ -30,7 +30,7 @@ FORMAT = "zfcore-checkpoint"
 PARAMETER, OPTIMIZER = "parameter.", "optimizer."
 NAMES = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
 MAX_BYTES = 1 << 40
-COUNTERS = ("epoch", "step", "loss", "hits", "seen", "seconds", "errors")
+COUNTERS = ("epoch", "step", "loss", "hits", "seen", "seconds", "errors", "rates")
 
 
 class CheckpointError(ValueError):

@@ -63,6 +63,7 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
     hits : right answers before the step
     """
     ops = net.ops
+    batch = ops.backend.asarray(batch)
     forward = net.forward(batch, to=net.logits, cache=True, training=True, seed=seed, step=step, frozen=frozen)
     losses, probabilities = ops.softmax_cross_entropy(forward.output, labels)
     loss = float(ops.backend.to_numpy(losses).sum(dtype=np.float64))
