@@ -33,6 +33,7 @@ from . import (
     project,
     report,
     train,
+    transfer,
 )
 from .common import one_line
 
@@ -79,7 +80,8 @@ for _name, _command in (("demo", demo.demo), ("info", info.info), ("train", trai
                         ("explain", explain.explain), ("embed", embed.embed),
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
                         ("invariance", invariance.invariance), ("evolution", evolution.evolution),
-                        ("architecture", architecture.architecture), ("report", report.report)):
+                        ("architecture", architecture.architecture), ("transfer", transfer.transfer),
+                        ("report", report.report)):
     app.command(_name)(_command)
 
 

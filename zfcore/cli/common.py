@@ -132,8 +132,10 @@ def guard_output(out: Path, force: bool, *inputs: str | Path | None) -> None:
             raise ValueError(f"--out is {str(out)!r}, which exists already; --force replaces it")
         if any(out.iterdir()) and not any((out / name).is_file() for name in OURS):
             raise ValueError(f"--out is {str(out)!r}, which zfcore did not make; --force will not replace it")
+        from ..data.opening import path_of
+
         for name in map(str, filter(None, inputs)):
-            file = name if Path(name).exists() else name.rpartition(":")[0]  # set.npz:train
+            file = path_of(name)  # set.npz of set.npz:train
             if file and out.resolve() in (Path(file).resolve(), *Path(file).resolve().parents):
                 raise ValueError(f"--out is {str(out)!r}, which holds {name!r}; --force will not replace what "
                                  "is read")
