@@ -18,6 +18,7 @@ import typer
 
 from .. import __version__
 from . import (
+    ablate,
     architecture,
     atlas,
     convert,
@@ -80,8 +81,8 @@ for _name, _command in (("demo", demo.demo), ("info", info.info), ("train", trai
                         ("explain", explain.explain), ("embed", embed.embed),
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
                         ("invariance", invariance.invariance), ("evolution", evolution.evolution),
-                        ("architecture", architecture.architecture), ("transfer", transfer.transfer),
-                        ("report", report.report)):
+                        ("architecture", architecture.architecture), ("ablate", ablate.ablate),
+                        ("transfer", transfer.transfer), ("report", report.report)):
     app.command(_name)(_command)
 
 
