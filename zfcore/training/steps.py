@@ -69,6 +69,7 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
                           frozen=frozen)
     if walked is not None:
         walked(forward.kept)
+        forward.kept.clear()  # their memory is for the walk down
     losses, probabilities = ops.softmax_cross_entropy(forward.output, labels)
     loss = float(ops.backend.to_numpy(losses).sum(dtype=np.float64))
     if not np.isfinite(loss):
