@@ -68,7 +68,15 @@ def saliency(network: Network, x: np.ndarray, target: Any = None, *, batch_size:
     Attribution, values (N, height, width), none below zero
     """
     found = gradient(network, x, target, batch_size=batch_size)
-    return Attribution("saliency", np.abs(found.values).max(axis=3), found.scores, found.targets, False)
+    return Attribution("saliency", _greatest_magnitude(found.values), found.scores, found.targets, False)
+
+
+def _greatest_magnitude(signal: np.ndarray) -> np.ndarray:
+    """max over c of |signal[..., c]|, a colour at a time: reducing a last axis of three is eight times slower."""
+    greatest = np.abs(signal[..., 0])
+    for colour in range(1, signal.shape[-1]):
+        np.maximum(greatest, np.abs(signal[..., colour]), out=greatest)
+    return greatest
 
 
 def gradient_times_input(network: Network, x: np.ndarray, target: Any = None, *, batch_size: int = 32
