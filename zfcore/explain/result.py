@@ -90,3 +90,19 @@ class Synthesis(Result):
     targets: list[str]
     dead: np.ndarray
     settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Activations(Result):
+    """All maps of one layer: an activation grid's tiles, one row an image.
+
+    Attributes
+    ----------
+    layer : its name
+    maps : (N, maps, rows, columns)
+    """
+
+    kind: ClassVar[str] = "activations"
+
+    layer: str
+    maps: np.ndarray
