@@ -102,3 +102,18 @@ class Synthesis(Result):
         from ..pictures.fragments import synthesis_fragment
 
         return synthesis_fragment(self)
+
+@dataclass
+class Activations(Result):
+    """All maps of one layer: an activation grid's tiles, one row an image.
+
+    Attributes
+    ----------
+    layer : its name
+    maps : (N, maps, rows, columns)
+    """
+
+    kind: ClassVar[str] = "activations"
+
+    layer: str
+    maps: np.ndarray
