@@ -20,7 +20,7 @@ from .common import (
     guard_output,
     integer,
     load_model,
-    refuse_device,
+    use_device,
 )
 from .studies import finish, numbers
 
@@ -40,7 +40,7 @@ def architecture(
     weights: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Seed = "0",
     force: Force = False,
     json: Json = False,
@@ -54,7 +54,7 @@ def architecture(
     projections, and measures of what the paper saw in them. Writes architecture.png, the arrays
     (result/) and summary.json.
     """
-    refuse_device(device)
+    use_device(device)
     guard_output(out, force)
     shown, entries = integer("--maps", maps, 1), integer("--top", top, 1)
     batch, number = integer("--batch-size", batch_size, 1), integer("--seed", seed, 0)

@@ -28,10 +28,10 @@ from .common import (
     load_model,
     names,
     note,
-    refuse_device,
     shard,
     size,
     tell,
+    use_device,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def atlas(
     architecture: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Seed = "0",
     force: Force = False,
     json: Json = False,
@@ -81,7 +81,7 @@ def atlas(
     PNG grids like those of Zeiler & Fergus, the arrays, units.csv, entries.csv and summary.json.
     Says what memory and about what time it will take.
     """
-    refuse_device(device)
+    use_device(device)
     guard_output(out, force, model, images)
     entries, batch = integer("--top", top, 1), integer("--batch-size", batch_size, 1)
     number, pause = integer("--seed", seed, 0), integer("--save-every", save_every, 1)

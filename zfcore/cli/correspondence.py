@@ -21,7 +21,7 @@ from .common import (
     guard_output,
     integer,
     load_model,
-    refuse_device,
+    use_device,
 )
 from .common import names as name_list
 from .studies import finish
@@ -41,7 +41,7 @@ def correspondence(
     weights: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Seed = "0",
     force: Force = False,
     json: Json = False,
@@ -55,7 +55,7 @@ def correspondence(
     pictures, for named parts, for random places, and for random places that are the same in all
     pictures. Writes table.txt, correspondence.png, the arrays (result/) and summary.json.
     """
-    refuse_device(device)
+    use_device(device)
     guard_output(out, force)
     sets, gray = integer("--draws", draws, 0), integer("--fill", fill, 0)
     batch, number = integer("--batch-size", batch_size, 1), integer("--seed", seed, 0)

@@ -22,7 +22,7 @@ from .common import (
     guard_output,
     integer,
     load_model,
-    refuse_device,
+    use_device,
 )
 from .common import names as name_list
 from .studies import finish, integers
@@ -48,7 +48,7 @@ def evolution(
     weights: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Seed = "0",
     force: Force = False,
     json: Json = False,
@@ -63,7 +63,7 @@ def evolution(
     projected to pixels, at chosen epochs. Filters are renormalised at RMS 0.1, as in the paper.
     Writes evolution.png, the arrays (result/), model.safetensors and summary.json.
     """
-    refuse_device(device)
+    use_device(device)
     guard_output(out, force)
     passes, wanted = integer("--epochs", epochs, 1), integers("--at", at, 1)
     batch, number = integer("--batch-size", batch_size, 1), integer("--seed", seed, 0)

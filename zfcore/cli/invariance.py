@@ -20,7 +20,7 @@ from .common import (
     guard_output,
     integer,
     load_model,
-    refuse_device,
+    use_device,
 )
 from .common import names as name_list
 from .studies import finish, numbers
@@ -47,7 +47,7 @@ def invariance(
     weights: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Seed = "0",
     force: Force = False,
     json: Json = False,
@@ -61,7 +61,7 @@ def invariance(
     early and a late layer, and the probability of the picture's class (its most probable one).
     Writes invariance.png, the arrays (result/) and summary.json.
     """
-    refuse_device(device)
+    use_device(device)
     guard_output(out, force)
     shifts, factors = numbers("--translations", translations), numbers("--scales", scales)
     turns = numbers("--rotations", rotations)

@@ -21,7 +21,7 @@ from .common import (
     guard_output,
     integer,
     load_model,
-    refuse_device,
+    use_device,
 )
 from .studies import finish, integers, pair
 
@@ -45,7 +45,7 @@ def occlusion(
     weights: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Seed = "0",
     force: Force = False,
     json: Json = False,
@@ -60,7 +60,7 @@ def occlusion(
     of the class, most probable class; beside them the map's projection. Only what the square can
     reach is computed, and exactly. Writes occlusion.png, the arrays (result/) and summary.json.
     """
-    refuse_device(device)
+    use_device(device)
     guard_output(out, force)
     sizes = pair("--window", window), pair("--stride", stride)
     batch, number = integer("--batch-size", batch_size, 1), integer("--seed", seed, 0)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import checks, rules
+from .. import backends, checks, rules
 from ..data import Stream, open_images
 from ..geometry import Tile
 from .saved import Saved
@@ -130,12 +130,13 @@ class Recorder:
                                                     *(np.zeros(len(maps), np.int64) for _ in range(2))]
                                             for layer, maps in self.maps.items()}
         for batch in Stream(self.source, network.preprocessing, self.batch_size):
-            tensors = network.features(network.preprocessing.apply(batch.pixels), layers)
+            pixels = network.ops.backend.asarray(network.preprocessing.apply(batch.pixels))
+            tensors = network.features(pixels, layers)
             for layer, maps in self.maps.items():
                 tensor = tensors[layer]
                 values, places = (tensor, np.zeros(tensor.shape, np.int32)) if tensor.ndim == 2 \
                     else network.ops.map_maximum(tensor)
-                values, places = np.asarray(values)[:, maps], np.asarray(places)[:, maps]
+                values, places = backends.to_numpy(values)[:, maps], backends.to_numpy(places)[:, maps]
                 first = values.argmax(axis=0)  # of equal ones the first image
                 column = np.arange(len(maps))
                 better = values[first, column] > best[layer][0]

@@ -207,6 +207,8 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
     hits : right answers before the step
     """
     ops = net.ops
+    classes = np.asarray(labels)
+    batch, labels = ops.backend.asarray(batch), ops.backend.asarray(labels)
     forward = net.forward(batch, to=net.logits, cache=True, training=True, seed=seed, step=step)
     losses, probabilities = ops.softmax_cross_entropy(forward.output, labels)
     loss = float(ops.backend.to_numpy(losses).sum(dtype=np.float64))
@@ -215,7 +217,7 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
     signal = ops.softmax_cross_entropy_gradient(probabilities, labels)
     gradients = net.backward(forward, signal, inputs=False).gradients
     optimizer.step(ops, net.parameters(), gradients)
-    return loss, int((ops.backend.to_numpy(probabilities).argmax(axis=1) == labels).sum())
+    return loss, int((ops.backend.to_numpy(probabilities).argmax(axis=1) == classes).sum())
 
 
 def evaluate(net: Network, images: Any, labels: Any, *, batch_size: int = 128,
@@ -235,8 +237,9 @@ def evaluate(net: Network, images: Any, labels: Any, *, batch_size: int = 128,
     losses, predictions = [], []
     for start in tqdm(range(0, len(targets), batch_size), desc="evaluating", disable=not progress):
         index = slice(start, start + batch_size)
-        logits = net.forward(_prepared(net, images[index]), to=net.logits).output
-        each, probabilities = net.ops.softmax_cross_entropy(logits, targets[index])
+        batch = net.ops.backend.asarray(_prepared(net, images[index]))
+        logits = net.forward(batch, to=net.logits).output
+        each, probabilities = net.ops.softmax_cross_entropy(logits, net.ops.backend.asarray(targets[index]))
         losses.append(net.ops.backend.to_numpy(each))
         predictions.append(net.ops.backend.to_numpy(probabilities).argmax(axis=1))
     predicted = np.concatenate(predictions).astype(np.int64)
