@@ -32,6 +32,7 @@ from . import (
     invariance,
     occlusion,
     project,
+    report,
     train,
     transfer,
 )
@@ -81,7 +82,7 @@ for _name, _command in (("demo", demo.demo), ("info", info.info), ("train", trai
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
                         ("invariance", invariance.invariance), ("evolution", evolution.evolution),
                         ("architecture", architecture.architecture), ("ablate", ablate.ablate),
-                        ("transfer", transfer.transfer)):
+                        ("transfer", transfer.transfer), ("report", report.report)):
     app.command(_name)(_command)
 
 
