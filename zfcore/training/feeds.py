@@ -97,11 +97,15 @@ class ArrayFeed:
         digest.update(self.labels.data)
         return digest.hexdigest()
 
+    def order(self, number: int) -> np.ndarray:
+        """The images of epoch `number`, int (count,), by their place in it."""
+        if not self.shuffle:
+            return np.arange(self.count)
+        return np.random.default_rng([self.seed, number]).permutation(self.count)
+
     def epoch(self, number: int, first_step: int = 0) -> Iterator[tuple[Any, np.ndarray]]:
         """Batches of epoch `number` from batch `first_step` on."""
-        order = np.arange(self.count)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, number]).permutation(self.count)
+        order = self.order(number)
         for place in range(first_step, len(self)):
             chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
             batch = self.images[chosen]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -49,6 +50,13 @@ class Epoch:
 
 class Observer:
     """What a training tells of its way; whatever a method raises ends the training there."""
+
+    def wanted(self, training: Training) -> Collection[str]:
+        """Tensors of the next step's walk up that `walked` is to get."""
+        return ()
+
+    def walked(self, training: Training, kept: Mapping[str, Any]) -> None:
+        """A batch of the training images was walked up; `training.step` is its number in the epoch."""
 
     def stepped(self, training: Training, loss: float, count: int) -> None:
         """A step was taken; `loss` is the mean over its `count` images."""
@@ -137,7 +145,8 @@ class Training:
             with contextlib.closing(batches) if hasattr(batches, "close") else contextlib.nullcontext():
                 for batch, labels in batches:
                     loss, hits = train_step(self.network, batch, labels, self.optimizer, seed=self.seed,
-                                            step=self.epoch * steps + self.step, frozen=self.frozen)
+                                            step=self.epoch * steps + self.step, frozen=self.frozen,
+                                            keep=observer.wanted(self), walked=partial(observer.walked, self))
                     self.loss, self.hits, self.seen = self.loss + loss, self.hits + hits, self.seen + len(labels)
                     self.step += 1
                     self.seconds = time.perf_counter() - begun

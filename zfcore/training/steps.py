@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +45,8 @@ def first_bad_layer(net: Network, batch: Any, seed: int, step: int, frozen: Coll
 
 
 def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimizer, *, seed: int = 0,
-               step: int = 0, frozen: Collection[str] = ()) -> tuple[float, int]:
+               step: int = 0, frozen: Collection[str] = (), keep: Collection[str] = (),
+               walked: Callable[[Mapping[str, Any]], object] | None = None) -> tuple[float, int]:
     """Walk up, walk down, update the parameters once.
 
     Parameters
@@ -56,6 +57,7 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
     optimizer : what moves the parameters, in place
     seed, step : of dropout: another step drops other units
     frozen : layers that keep their parameters and run as at inference
+    keep, walked : tensors of the walk up, and who gets them, before the parameters move
 
     Returns
     -------
@@ -64,7 +66,11 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
     """
     ops = net.ops
     batch, targets = ops.backend.asarray(batch), ops.backend.asarray(labels)
-    forward = net.forward(batch, to=net.logits, cache=True, training=True, seed=seed, step=step, frozen=frozen)
+    forward = net.forward(batch, keep=keep, to=net.logits, cache=True, training=True, seed=seed, step=step,
+                          frozen=frozen)
+    if walked is not None:
+        walked(forward.kept)
+        forward.kept.clear()  # their memory is for the walk down
     losses, probabilities = ops.softmax_cross_entropy(forward.output, targets)
     loss = float(ops.backend.to_numpy(losses).sum(dtype=np.float64))
     if not np.isfinite(loss):

@@ -42,7 +42,7 @@ def fit(
     augment: Callable[[Any, np.random.Generator], Any] | None = None,
     validation: tuple[Any, Any] | None = None,
     progress: bool = True,
-    callback: Callable[[Epoch], object] | None = None,
+    callback: Callable[[Epoch], object] | Observer | None = None,
 ) -> list[Epoch]:
     """Fit a network's parameters, in place, to labelled images in memory.
 
@@ -59,7 +59,7 @@ def fit(
     augment : changes a batch of images before it is preprocessed, with a generator of the batch's own
     validation : (images, labels) to evaluate after each epoch
     progress : show a bar on stderr
-    callback : called with each finished Epoch
+    callback : called with each finished Epoch; or an Observer of the training
 
     Returns
     -------
@@ -77,4 +77,5 @@ def fit(
                                        classes=classes, where="fit")
     training = Training(net, feed, SGD(radius=0.1) if optimizer is None else optimizer,
                         None if schedule is None else lambda epoch, errors: schedule(epoch), seed, checked or None)
-    return training.run(epochs, observer=_Told(callback), progress=progress)
+    observer = callback if isinstance(callback, Observer) else _Told(callback)
+    return training.run(epochs, observer=observer, progress=progress)
