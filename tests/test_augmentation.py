@@ -30,7 +30,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_augmentation_is_data() -> None:
     for each in (Augmentation(), Augmentation(256, 224, mirror=True, jitter=0.1),
-                 Augmentation(crop=(3, 4), views="ten"), Augmentation(pad=4, fill=0, colors=((1, 2, 3), (0, 1, 0), (0, 0, 1)))):
+                 Augmentation(crop=(3, 4), views="ten"),
+                 Augmentation(pad=4, fill=0, colors=((1, 2, 3), (0, 1, 0), (0, 0, 1)))):
         assert Augmentation.from_config(json.loads(json.dumps(each.to_config()))) == each
     assert Augmentation.from_config({"mirror": True}) == Augmentation(mirror=True)
 

@@ -8,8 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from zfcore.data import Arrays, Augmentation, Feed, ImageError, Images, statistics, ten_crops, with_mean
+from zfcore.data import (
+    Arrays,
+    Augmentation,
+    Feed,
+    ImageError,
+    ImageFolder,
+    Images,
+    open_images,
+    statistics,
+    ten_crops,
+    with_mean,
+)
 from zfcore.preprocessing import Preprocessing
 
 RANDOM = np.random.default_rng(5)
@@ -241,3 +253,45 @@ def test_the_papers_preparation_equals_its_steps() -> None:
     central = augmentation.central(own)
     assert np.array_equal(central.apply(np.stack([images.load(number, central) for number in range(6)])), crops[:, 4])
     assert dataclasses.replace(central).crop == 8 and central.size == 10
+
+
+def photographs(root: Path) -> Path:
+    for number in range(8):
+        folder = root / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    return root
+
+
+def test_a_corrupt_file_among_whole_ones(tmp_path: Path) -> None:
+    root = photographs(tmp_path / "set")
+    small = Preprocessing("RGB", size=12, crop=10)
+    before = dict(zip(ImageFolder(root).names, np.concatenate(
+        [batch for batch, _ in Feed(root, small, batch_size=3, shuffle=False).epoch(0)]), strict=True))
+    data = (root / "a" / "2.jpg").read_bytes()
+    for damaged in (data[:len(data) // 2], b"", b"no picture", data[:2] + bytes(len(data) - 2)):
+        (root / "a" / "2.jpg").write_bytes(damaged)
+        with pytest.raises(ImageError, match=r"2\.jpg: "):
+            list(Feed(root, small, batch_size=3).epoch(0))
+        feed = Feed(open_images(root, on_bad="skip"), small, batch_size=3, shuffle=False, memory_limit=0)
+        batch = np.concatenate([batch for batch, _ in feed.epoch(0)])
+        assert list(feed.skipped) == [1] and "2.jpg" in feed.skipped[1]
+        names = [name for name in feed.images.names if name != "a/2.jpg"]
+        assert np.array_equal(batch, np.stack([before[name] for name in names]))
+
+
+def test_a_changed_data_set_has_another_manifest(tmp_path: Path) -> None:
+    root = photographs(tmp_path / "set")
+    small = Preprocessing("RGB", size=12, crop=10)
+    first = Feed(root, small, batch_size=3).manifest()
+    assert Feed(root, small, batch_size=3).manifest() == first
+    extra = (root / "b" / "1.jpg").read_bytes()
+    (root / "b" / "9.jpg").write_bytes(extra)
+    added = Feed(root, small, batch_size=3).manifest()
+    (root / "b" / "1.jpg").unlink()
+    removed = Feed(root, small, batch_size=3).manifest()
+    (root / "b" / "9.jpg").rename(root / "a" / "9.jpg")
+    moved = Feed(root, small, batch_size=3).manifest()
+    (root / "a" / "9.jpg").write_bytes(extra + b"\0")
+    assert len({first, added, removed, moved, Feed(root, small, batch_size=3).manifest()}) == 5

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from zfcore.training import SGD, Adam, ArrayFeed, NonFiniteLoss, measure
 from zfcore.training.checkpoint import CheckpointError, Generations
 from zfcore.training.loop import Training
 from zfcore.training.run import train
-from zfcore.training.schedules import ByHand, Linear, Plateau
+from zfcore.training.schedules import ByHand, LinearDecay, Plateau
 
 GENERATIONS = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
 
@@ -124,6 +125,17 @@ def test_a_finished_run_goes_on_with_more_epochs(whole: Path, tmp_path: Path) ->
     assert result(tmp_path / "run") == result(whole)
     with pytest.raises(ValueError, match="at least 4"):
         begin(tmp_path / "run", epochs=3, resume=True)
+
+
+def test_annealing_by_hand(tmp_path: Path) -> None:
+    """A run goes on with rates that were chosen after looking at it: as if they had been known before."""
+    begin(tmp_path / "run", epochs=2, schedule=LinearDecay())
+    with pytest.raises(CheckpointError, match=r"epoch 2 was 0\.025 and would now be 0\.0375"):
+        begin(tmp_path / "run", epochs=4, schedule=LinearDecay(), resume=True)
+    chosen = ByHand({1: 0.025, 2: 0.02, 3: 0.001})
+    begin(tmp_path / "run", epochs=4, schedule=chosen, resume=True)
+    begin(tmp_path / "whole", epochs=4, schedule=chosen)
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
 
 
 # Signals
@@ -252,9 +264,10 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("change", "words"), [
     (lambda run: begin(run, width=4, resume=True), ["another network", "conv1.filters is 3, not 4"]),
-    (lambda run: begin(run, optimizer=SGD(0.5, radius=0.1), resume=True), ["learning_rate", "0.05", "decay"]),
+    (lambda run: begin(run, optimizer=SGD(0.5, radius=0.1), resume=True),
+     ["decay is 0.001, not 0.0", "epoch 1 was 0.05 and would now be 0.5"]),
     (lambda run: begin(run, optimizer=Adam(0.05), resume=True), ["kind", '"sgd"', '"adam"']),
-    (lambda run: begin(run, schedule=Linear(), resume=True), ["schedule", "plateau", "linear"]),
+    (lambda run: begin(run, schedule=ByHand({0: 0.01}), resume=True), ["epoch 1 was 0.05 and would now be 0.01"]),
     (lambda run: begin(run, seed=1, resume=True), ["seed is 0, not 1"]),
     (lambda run: begin(run, frozen=("fc2",), resume=True), ["frozen", "fc2"]),
 ])
@@ -313,6 +326,8 @@ def test_bad_arguments(tmp_path: Path) -> None:
                           ({"schedule": Plateau()}, "validation")):
         with pytest.raises(ValueError, match=word):
             train(tmp_path / "run", network(), feed, SGD(), **{"epochs": 1, **options})
+        with pytest.raises(ValueError, match="fc9"):
+            train(tmp_path / "run", network(), feed, SGD(factors={"fc9": 2.0}), epochs=1)
         assert not (tmp_path / "run").exists()
 
 
@@ -346,6 +361,8 @@ def test_a_full_disk_loses_nothing(whole: Path, tmp_path: Path, where: str, monk
 
     def fails(kept: Callable[..., Any], half: bool = False) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
+            if where == "fsync" and stat.S_ISDIR(os.fstat(arguments[0]).st_mode):
+                return kept(*arguments)  # a folder's, whose errors are passed over
             counted[0] += 1
             if counted[0] == limit[0]:
                 if half:

@@ -32,6 +32,7 @@ from . import (
     occlusion,
     project,
     train,
+    transfer,
 )
 from .common import one_line
 
@@ -78,7 +79,7 @@ for _name, _command in (("demo", demo.demo), ("info", info.info), ("train", trai
                         ("explain", explain.explain), ("embed", embed.embed),
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
                         ("invariance", invariance.invariance), ("evolution", evolution.evolution),
-                        ("architecture", architecture.architecture)):
+                        ("architecture", architecture.architecture), ("transfer", transfer.transfer)):
     app.command(_name)(_command)
 
 

@@ -17,7 +17,6 @@ from .common import (
     Pixels,
     guard_output,
     integer,
-    labelled_pictures,
     load_model,
     refuse_device,
     tell,
@@ -36,7 +35,7 @@ def evaluate(
     models: Annotated[str, typer.Argument(metavar="MODEL[,MODEL...]", show_default=False, help=(
         "One model file, or several with commas between them, whose probabilities are averaged."))],
     data: Annotated[str, typer.Argument(metavar="DATA", show_default=False, help=(
-        "Labelled pictures: a folder with a folder a class, a packed .npz (set.npz:test), `digits:test` ..."))],
+        "Labelled pictures: a folder with a folder a class, set.npz:test, cifar10:DIR:test, digits:test ..."))],
     crops: Annotated[str, typer.Option("--crops", metavar="1|10", help=(
         "The central crop, or the papers' ten, averaged."))] = "1",
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", show_default=False, help=(
@@ -68,10 +67,11 @@ def evaluate(
     paths = name_list("MODEL", models)
     if out is not None:
         guard_output(out, force, *paths, data)
+    from ..data import open_images
     from ..training.evaluation import measure
     from ..training.preparation import class_count, held_out_feed
 
-    images = labelled_pictures(data, bad)
+    images = open_images(data, on_bad=bad)
     try:
         class_count(images)
     except ValueError as error:

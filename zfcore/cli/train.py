@@ -18,7 +18,6 @@ from .common import (
     Out,
     duration,
     integer,
-    labelled_pictures,
     note,
     number,
     refuse_device,
@@ -44,7 +43,7 @@ def train(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", show_default=False, help=(
         "A built-in name, or a model file to fine-tune. Left out with --resume."))] = None,
     data: Annotated[str | None, typer.Argument(metavar="DATA", show_default=False, help=(
-        "Labelled pictures: a folder with a folder a class, a packed .npz (set.npz:train), `digits` ..."))] = None,
+        "Labelled pictures: a folder with a folder a class, set.npz:train, cifar10:DIR:train, digits:train"))] = None,
     recipe: Annotated[str | None, _given("--recipe", "NAME|FILE", (
         "zf (the default), krizhevsky, adam-study, or a .toml file."))] = None,
     validation: Annotated[str | None, _given("--validation", "DATA|SHARE", (
@@ -80,6 +79,7 @@ def train(
     zfcore train mnist mnist.npz:train --recipe adam-study --validation 0.1 --out run
     zfcore train --resume --out run
     zfcore train --resume --out run --epochs 20
+    zfcore train --resume --out run --set schedule.kind=by-hand --set "schedule.rates={12=0.001}"
     zfcore train alexnet.safetensors flowers/ --freeze conv1,conv2 --learning-rate 0.001 --out tuned
 
     A run can be stopped at any time, by Ctrl-C, kill or a power cut: --resume goes on, and the result
@@ -108,6 +108,10 @@ def train(
     if not folder.absolute().parent.is_dir():
         raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
     how = _recipe(recipe, overrides, before)
+    if how.make_schedule().needs_validation and settings["validation"] is None:
+        raise ValueError(f"--validation is missing, and the schedule {how.schedule['kind']!r} of recipe {how.name!r} "
+                         "looks at validation errors; allowed: labelled pictures, a share of DATA such as 0.1, or "
+                         "another schedule, as in --set schedule.kind=constant")
     net, images, held_out, frozen = _prepared(settings, how)
     from ..training.preparation import held_out_feed, training_feed
 
@@ -159,8 +163,6 @@ def _before(folder: Path, resume: bool) -> dict[str, Any] | None:
         return None
     path = folder / RUN
     if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
-            raise ValueError(f"--out is {str(folder)!r}, which holds no run to go on with")
         return None
     try:
         found = json_format.loads(path.read_bytes())
@@ -219,9 +221,10 @@ def _pretrained(settings: Mapping[str, Any]) -> bool:
 def _prepared(settings: Mapping[str, Any], recipe: Recipe
               ) -> tuple[Network, Images, Images | None, list[str]]:
     """The network with its initial parameters, the pictures, those held out, the frozen layers."""
+    from ..data import open_images
     from ..training.preparation import class_count
 
-    images = labelled_pictures(settings["data"], settings["on_bad_image"] or "fail")
+    images = open_images(settings["data"], on_bad=settings["on_bad_image"] or "fail")
     try:
         classes = class_count(images)
     except ValueError as error:
@@ -237,7 +240,7 @@ def _prepared(settings: Mapping[str, Any], recipe: Recipe
 
 def _held_out(images: Images, settings: Mapping[str, Any]) -> tuple[Images, Images | None]:
     """The training pictures, and those to measure on."""
-    from ..data import split
+    from ..data import open_images, split
 
     text = settings["validation"]
     if text is None:
@@ -250,7 +253,7 @@ def _held_out(images: Images, settings: Mapping[str, Any]) -> tuple[Images, Imag
         if not 0 < share < 1:
             raise ValueError(f"--validation is {text!r}; allowed: labelled pictures, or a share above 0 and below 1")
         return split(images, share, settings["seed"] or 0)
-    held_out = labelled_pictures(text, settings["on_bad_image"] or "fail")
+    held_out = open_images(text, on_bad=settings["on_bad_image"] or "fail")
     if images.class_names is not None and held_out.class_names is not None \
             and images.class_names != held_out.class_names:
         raise ValueError(f"--validation is {text!r}, whose classes {_few(held_out.class_names)} are not those of "

@@ -277,7 +277,7 @@ def ten_crops(pixels: Any, size: int | tuple[int, int]) -> Any:
     """
     checks.require(getattr(pixels, "ndim", 0) == 4, "ten_crops", "pixels.shape", np.shape(pixels), "(n, H, W, C)")
     tall, wide = checks.pair("ten_crops", "size", size, 1)
-    origins = ten_origins(*pixels.shape[1:3], tall, wide)
+    origins = ten_origins(pixels.shape[1], pixels.shape[2], tall, wide)
     found = np.empty((len(pixels), 10, tall, wide, pixels.shape[3]), pixels.dtype)
     for number, (row, column) in enumerate(origins):
         found[:, number] = pixels[:, row:row + tall, column:column + wide]

@@ -96,7 +96,8 @@ def statistics(images: Images, preprocessing: Preprocessing, *, batch_size: int 
     if place is not None and (known := _kept(place)) is not None:
         return known
     stream = Stream(images, preprocessing, batch_size, threads=threads)
-    total, products, count = np.zeros(0, np.int64), np.zeros(0, np.int64), 0
+    total: Any = None
+    products, count = np.zeros(0, np.int64), 0
     with tqdm(total=len(images), desc="mean image", unit="image", disable=not progress) as bar:
         for batch in stream:
             each = batch.pixels.sum(axis=0, dtype=np.int64)
@@ -148,7 +149,8 @@ def _kept(place: Path) -> Statistics | None:
         with open(place, "rb") as file, np.load(file, allow_pickle=False) as stored:
             mean, covariance = stored["mean"], stored["covariance"]
             count, skipped = (int(value) for value in stored["counts"])
-        if mean.dtype == covariance.dtype == np.float64 and mean.ndim == 3 and covariance.shape == 2 * mean.shape[2:]:
+        square = (mean.shape[-1],) * 2 if mean.ndim == 3 else ()
+        if mean.dtype == covariance.dtype == np.float64 and covariance.shape == square:
             return Statistics(count, skipped, mean, covariance)
     return None
 

@@ -30,7 +30,7 @@ FORMAT = "zfcore-checkpoint"
 PARAMETER, OPTIMIZER = "parameter.", "optimizer."
 NAMES = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
 MAX_BYTES = 1 << 40
-COUNTERS = ("epoch", "step", "loss", "hits", "seen", "seconds", "errors")
+COUNTERS = ("epoch", "step", "loss", "hits", "seen", "seconds", "errors", "rates")
 
 
 class CheckpointError(ValueError):
@@ -38,7 +38,13 @@ class CheckpointError(ValueError):
 
 
 def differences(found: Any, wanted: Any, where: str = "") -> list[str]:
-    """What two JSON values differ in, a line each: "conv1.filters is 64, not 96"."""
+    """What two JSON values differ in, a line each: "conv1.filters is 64, not 96".
+
+    Parameters
+    ----------
+    found, wanted : what is compared
+    where : name of the place that both are at
+    """
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         lines = []
         for key in [*wanted, *(key for key in found if key not in wanted)]:

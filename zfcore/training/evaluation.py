@@ -59,7 +59,7 @@ class Evaluation:
 def _answers(net: Network, batch: Any, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each image's loss, and its classes' probabilities, averaged over its crops if it has several."""
     views = batch.shape[1] if batch.ndim == 5 else 1
-    batch = batch.reshape(-1, *batch.shape[-3:])
+    batch = net.ops.backend.asarray(batch.reshape(-1, *batch.shape[-3:]))
     logits = net.forward(batch, to=net.logits).output
     losses, probabilities = (net.ops.backend.to_numpy(array) for array in
                              net.ops.softmax_cross_entropy(logits, np.repeat(labels, views)))

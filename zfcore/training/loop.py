@@ -90,6 +90,7 @@ class Training:
     loss, hits, seen : sums over its steps: of losses, right answers, images
     seconds : that it took so far
     errors : validation error of each finished epoch, 1 - accuracy; empty without validation
+    rates : learning rate of each epoch that was begun
     """
 
     network: Network
@@ -107,6 +108,7 @@ class Training:
     seen: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
     errors: list[float] = field(default_factory=list, init=False)
+    rates: list[float] = field(default_factory=list, init=False)
 
     def run(self, epochs: int, *, observer: Observer | None = None, progress: bool = True) -> list[Epoch]:
         """Go on until `epochs` are finished; return those that this call finished.
@@ -135,6 +137,8 @@ class Training:
         begun = time.perf_counter() - self.seconds
         if self.rate is not None:
             self.optimizer.learning_rate = float(self.rate(self.epoch, self.errors))
+        if len(self.rates) == self.epoch:
+            self.rates.append(self.optimizer.learning_rate)
         steps = len(self.feed)
         if self.step < steps:
             batches: Any = self.feed.epoch(self.epoch, self.step)

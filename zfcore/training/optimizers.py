@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Optimizer:
     steps : how many steps were taken
     state : {"conv1.weight.velocity": array}, made at the first step
     """
+
+    slots: ClassVar[tuple[str, ...]] = ()
 
     learning_rate: float = 1e-2
     factors: dict[str, float] = field(default_factory=dict, kw_only=True)
@@ -66,6 +68,9 @@ class Optimizer:
         """
         unknown = sorted(set(gradients) - set(parameters))
         checks.require(not unknown, type(self).__name__, "gradients", unknown, "names of parameters")
+        for name in gradients:  # all memory first: if it is not there, no half of a step is taken
+            for slot in self.slots:
+                self._slot(ops, f"{name}.{slot}", parameters[name])
         self.steps += 1
         for name, gradient in gradients.items():
             rate = self.learning_rate * self.factors.get(name.rpartition(".")[0], 1.0)
@@ -95,6 +100,8 @@ class SGD(Optimizer):
     rate_in_velocity : the velocity holds the learning rate (the papers' form); False: PyTorch's form.
         The same while the rate is constant.
     """
+
+    slots: ClassVar[tuple[str, ...]] = ("velocity",)
 
     momentum: float = 0.9
     decay: float = 0.0
@@ -128,6 +135,8 @@ class Adam(Optimizer):
     epsilon : added to the root
     decay : weight decay, added to the gradient of weights as decay * weight
     """
+
+    slots: ClassVar[tuple[str, ...]] = ("first", "second")
 
     learning_rate: float = 1e-3
     beta1: float = 0.9

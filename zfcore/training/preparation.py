@@ -113,6 +113,11 @@ class TenCrops:
     def __len__(self) -> int:
         return len(self.feed)
 
+    @property
+    def skipped(self) -> dict[int, str]:
+        """Pictures left out so far, and why."""
+        return self.feed.skipped
+
     def manifest(self) -> str:
         """Hash of the pictures as they are loaded."""
         return self.feed.manifest()

@@ -101,7 +101,8 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
     feed : training images
     optimizer : a new one
     epochs : passes over them; a finished run goes on if it is resumed with more
-    schedule : of the optimizer's learning rate; None: constant
+    schedule : of the optimizer's learning rate; None: constant. A run may go on with another one that
+        gives the epochs so far the rates that they had: annealing by hand
     validation : an unshuffled feed to evaluate on after each epoch
     seed : of dropout
     frozen : layers that keep their parameters
@@ -134,6 +135,8 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
         checks.fail(where, "validation", None, f"a feed: the schedule {schedule.kind!r} looks at validation errors")
     for layer in frozen:
         checks.one_of(where, "frozen", layer, net.nodes)
+    for layer in optimizer.factors:
+        checks.one_of(where, "a layer of the optimizer's factors", layer, net.nodes)
     base = optimizer.learning_rate
     training = Training(net, feed, optimizer, lambda epoch, errors: schedule.rate(base, epoch, epochs, errors), seed,
                         validation, tuple(frozen))
@@ -143,11 +146,11 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
     with locked(folder / LOCK, f"{folder}: another process is training in this folder"), Signals() as signals:
         refuse(folder, resume, force)  # again, now that nobody else is at it
         _clear(folder, resume, force)
-        settings = {**optimizer.to_config(), "schedule": schedule.to_config(), "seed": seed, "frozen": list(frozen),
-                    "batches": [feed.count, len(feed)], "training data": feed.manifest(),
+        # The learning rate is not among them: what counts is that it was the same in the epochs so far.
+        settings = {**optimizer.to_config(), "seed": seed, "frozen": list(frozen), "batches": [feed.count, len(feed)],
+                    "training data": feed.manifest(),
                     "validation data": None if validation is None else validation.manifest()}
-        if schedule.needs_length:
-            settings["epochs"] = epochs
+        del settings["learning_rate"]
         run = _Run(folder, training, epochs, json.loads(json.dumps(settings)), signals, checkpoint_seconds, log_every)
         return run.go(dict(description or {}), tensorboard, progress)
 
@@ -250,6 +253,11 @@ class _Run(Observer):
             checkpoint.restore(self.training)
         except CheckpointError as error:
             raise CheckpointError(f"{name}: {error}") from None
+        assert self.training.rate is not None
+        for epoch, rate in enumerate(self.training.rates):
+            if (now := self.training.rate(epoch, self.training.errors)) != rate:
+                other.append(f"the learning rate of epoch {epoch + 1} was {rate:g} and would now be {now:g}")
+                break
         if other:
             raise CheckpointError(f"{name}: is of a training with other settings: {'; '.join(other)}")
         if data:

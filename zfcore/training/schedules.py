@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from .. import checks
 
-__all__ = ["ByHand", "Constant", "Cosine", "Linear", "Plateau", "Schedule", "Step", "schedule_from_config"]
+__all__ = ["ByHand", "Constant", "CosineDecay", "LinearDecay", "Plateau", "Schedule", "Step", "schedule_from_config"]
 
 
 def _positive(where: str, name: str, value: Any, below: float = math.inf) -> None:
@@ -150,7 +150,7 @@ class Plateau(Schedule):
 
 
 @dataclass(frozen=True)
-class Linear(Schedule):
+class LinearDecay(Schedule):
     """Falls linearly, from the recipe's rate in the first epoch to zero after the last."""
 
     kind: ClassVar[str] = "linear"
@@ -161,7 +161,7 @@ class Linear(Schedule):
 
 
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class CosineDecay(Schedule):
     """Falls as half a cosine wave, from the recipe's rate in the first epoch to zero after the last."""
 
     kind: ClassVar[str] = "cosine"
@@ -171,7 +171,8 @@ class Cosine(Schedule):
         return base * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
-KINDS: dict[str, type[Schedule]] = {each.kind: each for each in (Constant, ByHand, Step, Plateau, Linear, Cosine)}
+KINDS: dict[str, type[Schedule]] = {
+    each.kind: each for each in (Constant, ByHand, Step, Plateau, LinearDecay, CosineDecay)}
 
 
 def schedule_from_config(config: Mapping[str, Any]) -> Schedule:

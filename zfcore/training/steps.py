@@ -65,6 +65,7 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
     hits : right answers before the step
     """
     ops = net.ops
+    batch = ops.backend.asarray(batch)
     forward = net.forward(batch, keep=keep, to=net.logits, cache=True, training=True, seed=seed, step=step,
                           frozen=frozen)
     if walked is not None:
