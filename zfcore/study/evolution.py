@@ -15,8 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import checks, rules
-from ..data import Stream, open_images
-from ..data.part import Part
+from ..data import Stream, Subset, open_images
 from ..geometry import Tile
 from ..training.loop import Observer
 from .saved import Saved
@@ -199,7 +198,7 @@ class Recorder(Observer):
         best: dict[str, list[np.ndarray]] = {layer: [np.full(len(maps), -np.inf, np.float32),
                                                     *(np.zeros(len(maps), np.int64) for _ in range(2))]
                                             for layer, maps in self.maps.items()}
-        for batch in Stream(Part(self.source, indices), network.preprocessing, self.batch_size):
+        for batch in Stream(Subset(self.source, indices), network.preprocessing, self.batch_size):
             tensors = network.features(network.preprocessing.apply(batch.pixels), layers)
             for layer, maps in self.maps.items():
                 values, places = (each[:, maps] for each in self._maxima(tensors[layer]))
