@@ -63,6 +63,11 @@ class Common:
             net.class_names = read_names(self.class_names, net)
         return net
 
+    def finish(self, result: Saved, pictures: Mapping[str, np.ndarray], summary: Mapping[str, Any], text: str,
+               tables: Mapping[str, str] | None = None, more: Callable[[Path], object] | None = None) -> None:
+        """Write everything into --out; see `finish`."""
+        finish(result, pictures, self.out, self.force, self.json, summary, text, tables, more)
+
 
 def experiment(batch_size: str, rule: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that all experiments have; it gets them as its parameter `common`.
@@ -142,13 +147,14 @@ def integers(option: str, text: str, minimum: int = 0) -> list[int]:
     return [int(value) for value in found]
 
 
-def finish(result: Saved, pictures: Mapping[str, np.ndarray], common: Common, summary: Mapping[str, Any], text: str,
-           tables: Mapping[str, str] | None = None, more: Callable[[Path], object] | None = None) -> None:
+def finish(result: Saved, pictures: Mapping[str, np.ndarray], out: Path, force: bool, json: bool,
+           summary: Mapping[str, Any], text: str, tables: Mapping[str, str] | None = None,
+           more: Callable[[Path], object] | None = None) -> None:
     """Write `result/`, the pictures, tables, summary.json and what `more` does; all of it or nothing."""
     from ..files import atomic_folder
     from ..pictures import png
 
-    with atomic_folder(common.out, common.force) as folder:
+    with atomic_folder(out, force) as folder:
         result.save(folder / "result")
         for name, pixels in pictures.items():
             png(folder / f"{name}.png", pixels)
@@ -157,4 +163,4 @@ def finish(result: Saved, pictures: Mapping[str, np.ndarray], common: Common, su
         if more is not None:
             more(folder)
         (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
-    tell(summary, common.json, f"{text}\nopen {common.out / (next(iter(pictures)) + '.png')}")
+    tell(summary, json, f"{text}\nopen {out / (next(iter(pictures)) + '.png')}")
