@@ -206,7 +206,8 @@ def _inherited(package: Path) -> set[str]:
             return set()
         own = {inner.name for node in classes[name] for inner in node.body
                if isinstance(inner, Function) and ast.get_docstring(inner)}
-        return own.union(*(documented(ast.unparse(base), seen | {name}) for node in classes[name] for base in node.bases))
+        return own.union(*(documented(ast.unparse(base), seen | {name})
+                           for node in classes[name] for base in node.bases))
 
     return {f"{name}.{method}" for name, nodes in classes.items() for node in nodes for base in node.bases
             for method in documented(ast.unparse(base), frozenset({name}))}
