@@ -316,8 +316,8 @@ class _Run(Observer):
             "accuracy": epoch.accuracy,
             "validation_loss": checked and (checked.loss if np.isfinite(checked.loss) else None),
             "validation_accuracy": checked and checked.accuracy, "validation_top5": checked and checked.top5,
-            "images_per_second": round(training.feed.count / max(epoch.seconds, 1e-9), 2),
-            "seconds": round(epoch.seconds, 3)}
+            "images_per_second": round(training.feed.count / max(epoch.training_seconds, 1e-9), 2),
+            "training_seconds": round(epoch.training_seconds, 3), "seconds": round(epoch.seconds, 3)}
         self.log.write(record)
         if self.board is not None:
             values = {f"epoch/{name.replace('_', ' ')}": record[name] for name in (
@@ -379,7 +379,7 @@ class _Run(Observer):
     def _finish(self) -> dict[str, Any]:
         training, epochs = self.training, rows(self.folder / LOG, "epoch")
         last = epochs[-1] if epochs else {}
-        seconds = sum(row["seconds"] for row in epochs)
+        seconds, steps = (sum(row[name] for row in epochs) for name in ("seconds", "training_seconds"))
         texts = {"epochs": str(training.epoch)}
         if training.errors:
             texts["validation accuracy"] = f"{1 - training.errors[-1]:.6f}"
@@ -392,7 +392,7 @@ class _Run(Observer):
             **{name: last.get(name) for name in ("loss", "accuracy", "validation_loss", "validation_accuracy",
                                                  "validation_top5", "rate")},
             "best": None, "skipped": dict(sorted(self.skipped.items())), "seconds": round(seconds, 3),
-            "images_per_second": round(training.feed.count * len(epochs) / max(seconds, 1e-9), 2)}
+            "images_per_second": round(training.feed.count * len(epochs) / max(steps, 1e-9), 2)}
         if training.errors:
             best = min(training.errors)
             summary["best"] = {"epoch": training.errors.index(best) + 1, "validation_accuracy": 1 - best}
