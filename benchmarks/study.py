@@ -106,7 +106,7 @@ def evolutions(seconds: float) -> Iterator[Row]:
 
     row = interleave("evolution: an epoch that is watched, digits net", {
         OURS: lambda: watched("during"), "without": lambda: epoch(None), "a look after": lambda: watched("after")},
-        seconds=seconds)
+        seconds=seconds, rounds=3)
     alone = row.medians["without"]
     shares = {look: 100 * statistics.median(each[1:]) / alone for look, each in taken.items()}
     after = row.medians.pop("a look after")

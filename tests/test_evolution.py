@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from zfcore import layers
-from zfcore.data import Arrays, Feed, ImageFiles, Part
+from zfcore.data import Arrays, Feed, ImageFiles, Subset
 from zfcore.network import Network
 from zfcore.pictures import evolution_picture
 from zfcore.preprocessing import Preprocessing
@@ -136,7 +136,7 @@ def test_decoded_pictures_and_bad_ones(tmp_path: Path) -> None:
     (tmp_path / "07.png").write_bytes(b"no picture")
     source = ImageFiles(sorted(tmp_path.iterdir()), LABELS, on_bad="skip")
     results = []
-    for images in (source, Part(source, [index for index in range(12) if index != 7])):
+    for images in (source, Subset(source, [index for index in range(12) if index != 7])):
         net = network()
         recorder = Recorder(net, images, MAPS, epochs=(1,))
         feed = Feed(images, net.preprocessing, batch_size=5)  # type: ignore[arg-type]

@@ -138,6 +138,14 @@ def test_annealing_by_hand(tmp_path: Path) -> None:
     assert result(tmp_path / "run") == result(tmp_path / "whole")
 
 
+def test_other_versions_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(tmp_path / "run", epochs=1)
+    path = tmp_path / "run" / "run.json"
+    path.write_text(path.read_text().replace('"backend": "numba"', '"backend": "cuda"'))
+    begin(tmp_path / "run", epochs=2, resume=True)
+    assert 'backend is "numba", not "cuda"; its bits may differ' in capsys.readouterr().err
+
+
 # Signals
 
 
@@ -377,7 +385,7 @@ def test_a_full_disk_loses_nothing(whole: Path, tmp_path: Path, where: str, monk
     times = 0
     while True:
         counted[0] = 0
-        limit[0] += {"write": 17, "fsync": 5, "replace": 2, "mkstemp": 2, "log": 2}[where]
+        limit[0] += 1
         before = {name: (folder / name).read_bytes() for name in GENERATIONS if (folder / name).exists()}
         with monkeypatch.context() as patch:
             if where == "write":
@@ -406,5 +414,5 @@ def test_a_full_disk_loses_nothing(whole: Path, tmp_path: Path, where: str, monk
         assert not [path.name for path in folder.iterdir() if path.name.endswith(".tmp")]
         if before:
             assert Generations(folder).load()[0] is not None and not Generations(folder).load()[1]
-    assert times >= 2
+    assert times >= 4
     assert result(folder) == result(whole)

@@ -250,7 +250,7 @@ def test_what_evaluate_refuses(work: Path, run: Run) -> None:
     (["--validation", "nowhere"], "nowhere"), (["--freeze", "conv9"], "conv1, pool1"),
     (["--factors", "fc3"], "LAYER=X"), (["--factors", "fc9=1"], "fc3"), (["--replace", "conv9"], "conv9"),
     (["--initial", "x.safetensors"], "--initial is for built-in names"), (["--checkpoint-every", "-1"], "number >= 0"),
-    (["--on-bad-image", "x"], "fail, skip"), (["--device", "cuda"], "cpu"), (["--resume", "--force"], "one of them")])
+    (["--on-bad-image", "x"], "fail, skip"), (["--device", "tpu"], "cpu"), (["--resume", "--force"], "one of them")])
 def test_what_train_refuses(work: Path, tmp_path: Path, run: Run, more: list[str], expected: str) -> None:
     one_line(run(*command(work, tmp_path / "run", *more)), expected)
     assert not (tmp_path / "run").exists()
@@ -277,6 +277,20 @@ def test_what_train_refuses_of_data_and_folders(work: Path, tmp_path: Path, run:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "run.json").write_text("{")
     one_line(run("train", "--resume", "--out", tmp_path / "bad"), "no description of a run")
+
+
+def test_a_bad_picture_fails_or_is_left_out_and_recorded(tmp_path: Path, run: Run) -> None:
+    pictures(tmp_path / "pictures", 4, 0)
+    zfcore.save(network(), tmp_path / "tiny.safetensors")
+    bad = tmp_path / "pictures" / "top" / "2.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    words = ["train", tmp_path / "tiny.safetensors", tmp_path / "pictures", "--recipe", "adam-study", "--epochs", "1",
+             "--out", tmp_path / "run"]
+    one_line(run(*words), "top/2.png")
+    for more in (["--force"], ["--resume", "--epochs", "2"]):
+        code, out, _ = run(*words, "--on-bad-image", "skip", *more)
+        assert code == 0 and "1 pictures could not be read" in out
+        assert list(json.loads((tmp_path / "run" / "summary.json").read_text())["skipped"]) == ["top/2.png"]
 
 
 def test_a_changed_picture_is_noticed(tmp_path: Path, run: Run) -> None:

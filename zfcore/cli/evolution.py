@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .common import Model, integer, labelled_pictures
+from .common import Model, integer
 from .common import names as name_list
-from .studies import Common, experiment, finish, integers
+from .studies import Common, experiment, integers
 
 
 @experiment(batch_size="32")
@@ -17,7 +17,7 @@ def evolution(
     common: Common,
     model: Model,
     images: Annotated[str, typer.Argument(metavar="IMAGES", show_default=False, help=(
-        "Labelled pictures: a folder a class, a packed .npz, or `digits`, scikit-learn's."))],
+        "Labelled pictures: a folder a class, a packed .npz, digits:train ..."))],
     epochs: Annotated[str, typer.Option("--epochs", metavar="N", help="Passes over the pictures.")] = "20",
     at: Annotated[str, typer.Option("--at", metavar="EPOCHS", help="After which to look.")] = "1,2,5,10,20,30,40,64",
     layers: Annotated[str | None, typer.Option("--layers", metavar="NAMES", show_default=False,
@@ -33,7 +33,7 @@ def evolution(
     """Train a network and show how its features come to be.
 
     \b
-    zfcore evolution digits digits --epochs 16 --out grown
+    zfcore evolution digits digits:train --epochs 16 --out grown
     zfcore evolution zfnet photos --epochs 64 --layers conv1,conv2 --out grown
 
     Zeiler & Fergus, Fig. 4: for chosen maps the strongest activation over the training pictures,
@@ -51,7 +51,7 @@ def evolution(
     chosen = None if layers is None else name_list("--layers", layers)
     import numpy as np
 
-    from ..data import Feed
+    from ..data import Feed, open_images
     from ..formats import safetensors
     from ..pictures import evolution_picture
     from ..study.evolution import Recorder
@@ -59,7 +59,7 @@ def evolution(
     from ..training import SGD, Training
     from ..training.preparation import class_count
 
-    net, source = common.load(model), labelled_pictures(images, bad)
+    net, source = common.load(model), open_images(images, on_bad=bad)
     try:
         classes, units = class_count(source), net.tensor_shape(net.logits)[-1]
     except ValueError as error:
@@ -87,5 +87,5 @@ def evolution(
     summary = {"model": model, "skipped": len(feed.skipped), **found.summary}
     text = (f"epochs {', '.join(map(str, found.epochs))}: accuracy on the training pictures "
             f"{', '.join(f'{value:.3f}' for value in found.accuracies)}")
-    finish(found, {"evolution": evolution_picture(found)}, common, summary, text,
+    common.finish(found, {"evolution": evolution_picture(found)}, summary, text,
            more=lambda folder: safetensors.save(net, folder / "model.safetensors"))

@@ -69,6 +69,11 @@ class Common(Target):
             net.class_names = read_names(self.class_names, net)
         return net
 
+    def finish(self, result: Saved, pictures: Mapping[str, np.ndarray], summary: Mapping[str, Any], text: str,
+               tables: Mapping[str, str] | None = None, more: Callable[[Path], object] | None = None) -> None:
+        """Write everything into --out; see `finish`."""
+        finish(result, pictures, self, summary, text, tables, more)
+
 
 def experiment(batch_size: str, rule: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that all experiments have; it gets them as its parameter `common`.

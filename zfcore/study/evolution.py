@@ -23,7 +23,7 @@ from .top import copy_part, patch_origins, patch_size
 
 EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)  # the paper's
 LOOKS = ("during", "after")
-CANDIDATES = 4  # images a map that the passes of an epoch leave to be looked at again
+CANDIDATES = (4, 64)  # images a map that the passes of an epoch leave to be looked at again, at least and at most
 
 
 @dataclass
@@ -88,10 +88,11 @@ class Recorder(Observer):
 
     `look` says how the strongest activation over the training images is found:
 
-    - "during": every training pass of a chosen epoch is watched, and the four images in which a map was
-      strongest are kept, as the network was at their step. At the epoch's end these are walked up anew, as they
-      are without augmentation, and the strongest is taken. That costs next to nothing. An image that only the
-      epoch's last weights would find is missed.
+    - "during": every training pass of a chosen epoch is watched, and the images in which a map was strongest
+      are kept, as the network was at their step: four a map, more where all together stay below a fiftieth
+      of the images, at most 64. At the epoch's end these are walked up anew, as they are without augmentation,
+      and the strongest is taken. That costs next to nothing. An image that only the epoch's last weights would
+      find is missed.
     - "after": at the epoch's end all images are walked up: exact, for about a quarter of an epoch's time.
 
     Parameters
@@ -134,6 +135,9 @@ class Recorder(Observer):
         self._at: list[tuple[int, int, float, float, float]] = []
         self._met: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # by layer: values and images, (maps, candidates)
         self._order = np.zeros(0, np.int64)
+        least, most = CANDIDATES
+        watched = sum(len(chosen) for chosen in self.maps.values())
+        self._candidates = min(max(len(self.source) // (50 * watched), least), most)
         self._seconds, self._watched = 0.0, -1  # what watching took in the epoch, and which that is
 
     # During an epoch
@@ -160,7 +164,7 @@ class Recorder(Observer):
             known = self._met.get(layer, (np.empty((len(maps), 0), np.float32), np.empty((len(maps), 0), np.int64)))
             values = np.concatenate([known[0], values], axis=1)
             numbers = np.concatenate([known[1], np.broadcast_to(images, (len(maps), len(images)))], axis=1)
-            chosen = np.lexsort((numbers, -values), axis=1)[:, :CANDIDATES]
+            chosen = np.lexsort((numbers, -values), axis=1)[:, :self._candidates]
             self._met[layer] = np.take_along_axis(values, chosen, axis=1), np.take_along_axis(numbers, chosen, axis=1)
         self._seconds += time.perf_counter() - begun
 

@@ -42,8 +42,8 @@ def differences(found: Any, wanted: Any, where: str = "") -> list[str]:
 
     Parameters
     ----------
-    found, wanted : what is compared
-    where : name of the place that both are at
+    found, wanted : what is there, and what should be
+    where : the name of the whole
     """
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         lines = []

@@ -10,7 +10,8 @@ from typing import Any
 
 __all__ = ["TIMES", "Board", "Log", "rows"]
 
-TIMES = ("seconds", "images_per_second")  # of a record: what differs between two runs of the same training
+# What differs between the records of two runs of the same training.
+TIMES = ("seconds", "training_seconds", "images_per_second")
 
 
 class Log:

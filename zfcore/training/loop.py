@@ -38,6 +38,7 @@ class Epoch:
     loss, accuracy : means over the epoch's batches, as they were met, dropout included
     validation : on the validation images after the epoch, or None
     seconds : wall-clock time, validation included
+    training_seconds : of its steps alone
     """
 
     number: int
@@ -46,6 +47,7 @@ class Epoch:
     accuracy: float
     validation: Evaluation | None
     seconds: float
+    training_seconds: float
 
 
 class Observer:
@@ -160,6 +162,6 @@ class Training:
             bar.set_postfix({"epoch": self.epoch + 1, "loss": f"{self.loss / self.seen:.4f}",
                              "validation": f"{checked.accuracy:.4f}"})
         epoch = Epoch(self.epoch, self.optimizer.learning_rate, self.loss / self.seen, self.hits / self.seen, checked,
-                      time.perf_counter() - begun)
+                      time.perf_counter() - begun, self.seconds)
         self.epoch, self.step, self.loss, self.hits, self.seen, self.seconds = self.epoch + 1, 0, 0.0, 0, 0, 0.0
         return epoch

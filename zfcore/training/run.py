@@ -208,6 +208,7 @@ class _Run(Observer):
         self.generations = Generations(self.folder)
         self.began = time.perf_counter()
         self.drawn = self.saved_at = -np.inf
+        self.skipped: dict[str, str] = {}
 
     def go(self, description: dict[str, Any], tensorboard: bool, progress: bool) -> dict[str, Any]:
         """Begin or go on, until all epochs are finished."""
@@ -267,15 +268,17 @@ class _Run(Observer):
             checks.fail("train", "epochs", self.epochs, f"at least {self.training.epoch}: as many are finished")
         if self.training.epoch or self.training.step:
             say(f"train: going on after {self._place()}")
+        self.skipped = dict(checkpoint.state["skipped"])
         return int(checkpoint.state["log"])
 
     def _describe(self, description: dict[str, Any]) -> None:
         """Write run.json, or see whether other versions wrote it."""
-        path, now = self.folder / DESCRIPTION, versions()
+        path = self.folder / DESCRIPTION
+        now = versions() | {"backend": self.training.network.ops.backend.name}
         if path.is_file():
             before = json.loads(path.read_bytes()).get("versions")
             for line in differences(now, before or {}):
-                say(f"train: the run was begun with other versions: {line}; its bits may differ from here on")
+                say(f"train: the run was not begun here: {line}; its bits may differ from here on")
         content = {"format": FORMAT, "version": 1, "versions": now, "epochs": self.epochs, **description,
                    "settings": self.settings}
         atomic_write(path, json.dumps(content, indent=1).encode())
@@ -313,8 +316,8 @@ class _Run(Observer):
             "accuracy": epoch.accuracy,
             "validation_loss": checked and (checked.loss if np.isfinite(checked.loss) else None),
             "validation_accuracy": checked and checked.accuracy, "validation_top5": checked and checked.top5,
-            "images_per_second": round(training.feed.count / max(epoch.seconds, 1e-9), 2),
-            "seconds": round(epoch.seconds, 3)}
+            "images_per_second": round(training.feed.count / max(epoch.training_seconds, 1e-9), 2),
+            "training_seconds": round(epoch.training_seconds, 3), "seconds": round(epoch.seconds, 3)}
         self.log.write(record)
         if self.board is not None:
             values = {f"epoch/{name.replace('_', ' ')}": record[name] for name in (
@@ -335,7 +338,11 @@ class _Run(Observer):
         training = self.training
         if self.generations.saved == (training.epoch, training.step):
             return
-        checkpoint = Checkpoint.of(training, {"log": self.log.sync(), "settings": self.settings})
+        for feed in (training.feed, training.validation):  # data.Feed leaves out what cannot be read, if told to
+            left_out = getattr(feed, "skipped", {})
+            self.skipped |= {feed.images.names[index]: reason for index, reason in left_out.items()}  # type: ignore
+        checkpoint = Checkpoint.of(training, {"log": self.log.sync(), "settings": self.settings,
+                                              "skipped": dict(sorted(self.skipped.items()))})
         if (layer := checkpoint.first_not_finite()) is not None:
             raise NonFiniteLoss(layer, training.epoch * len(training.feed) + training.step)
         self.generations.save(checkpoint)
@@ -372,7 +379,7 @@ class _Run(Observer):
     def _finish(self) -> dict[str, Any]:
         training, epochs = self.training, rows(self.folder / LOG, "epoch")
         last = epochs[-1] if epochs else {}
-        seconds = sum(row["seconds"] for row in epochs)
+        seconds, steps = (sum(row[name] for row in epochs) for name in ("seconds", "training_seconds"))
         texts = {"epochs": str(training.epoch)}
         if training.errors:
             texts["validation accuracy"] = f"{1 - training.errors[-1]:.6f}"
@@ -384,8 +391,8 @@ class _Run(Observer):
             "validation_images": training.validation.count if training.validation else None,
             **{name: last.get(name) for name in ("loss", "accuracy", "validation_loss", "validation_accuracy",
                                                  "validation_top5", "rate")},
-            "best": None, "seconds": round(seconds, 3),
-            "images_per_second": round(training.feed.count * len(epochs) / max(seconds, 1e-9), 2)}
+            "best": None, "skipped": dict(sorted(self.skipped.items())), "seconds": round(seconds, 3),
+            "images_per_second": round(training.feed.count * len(epochs) / max(steps, 1e-9), 2)}
         if training.errors:
             best = min(training.errors)
             summary["best"] = {"epoch": training.errors.index(best) + 1, "validation_accuracy": 1 - best}
