@@ -21,8 +21,9 @@ import numpy as np
 from training_cases import begin, result
 
 from zfcore import files
+from zfcore.formats import safetensors
 from zfcore.kernels.threads import set_num_threads
-from zfcore.training import log, loop
+from zfcore.training import checkpoint, log, loop
 
 TARGETS = ((files.Sink, "write"), (files.tempfile, "mkstemp"), (os, "fsync"), (os, "replace"), (os, "chmod"),
            (os, "unlink"), (files, "_read_back"), (files, "_sync_folder"), (log.Log, "write"), (log.Log, "__init__"),
@@ -128,13 +129,44 @@ def at_instants(work: Path, whole: Any, kills: int, generator: np.random.Generat
     return {"runs": runs, "kills": done, "wrong": wrong}
 
 
+def break_it(how: str) -> None:
+    """Take a safeguard away, so that a test can see that its absence is found."""
+    if how == "the log is not cut back":
+        kept = log.Log.__init__
+
+        def opened(self: log.Log, path: Any, length: int) -> None:
+            kept(self, path, Path(path).stat().st_size if Path(path).exists() else 0)
+
+        log.Log.__init__ = opened  # type: ignore[method-assign]
+    elif how == "momentum is not saved":
+        restore = checkpoint.Checkpoint.restore
+
+        def forgetful(self: checkpoint.Checkpoint, training: Any) -> None:
+            self.slots.clear()
+            restore(self, training)
+
+        checkpoint.Checkpoint.restore = forgetful  # type: ignore[method-assign]
+    elif how == "generations are written in place":
+        def in_place(path: Any, writer: Any) -> str:
+            with open(path, "wb") as file:
+                writer(files.Sink(file)) if callable(writer) else files.Sink(file).write(writer)
+            return ""
+
+        safetensors.atomic_write = in_place
+        checkpoint.NAMES = checkpoint.NAMES[:1] * 2
+    else:
+        raise ValueError(how)
+
+
 def main() -> None:
-    """Arguments: a folder, the seed, kills at points, kills at instants. Prints what happened as JSON."""
+    """Arguments: a folder, the seed, kills at points, kills at instants, what to break. Prints JSON."""
     work = Path(sys.argv[1])
-    seed, points, instants = (int(word) for word in sys.argv[2:])
+    seed, points, instants = (int(word) for word in sys.argv[2:5])
     set_num_threads(1)
     run(work / "whole")
     whole = result(work / "whole")
+    if len(sys.argv) > 5:
+        break_it(sys.argv[5])
     found = {"points": at_points(work, whole, points, np.random.default_rng([seed, 1])),
              "instants": at_instants(work, whole, instants, np.random.default_rng([seed, 2]))}
     print(json.dumps(found))

@@ -7,6 +7,7 @@ import pytest
 
 from zfcore.layers import Flatten, Linear, Softmax
 from zfcore.network import Network
+from zfcore.pictures import confusion_picture, viridis
 from zfcore.training import ArrayFeed, evaluate, measure
 
 CLASSES = 8
@@ -103,3 +104,15 @@ def test_what_does_not_fit_is_refused() -> None:
                               (network(0, 3), feed, "classes from 0 to 2")):
         with pytest.raises(ValueError, match=word):
             measure(nets, feeds)
+
+
+def test_the_picture_of_a_confusion() -> None:
+    table = np.array([[3, 1], [0, 4]])
+    picture = confusion_picture(table, ["cats<b>", "dogs\n"])
+    for share in (0.75, 0.25, 0.0, 1.0):
+        color = viridis(np.array([[share]]), 0, 1)[0, 0]
+        assert (picture == color).all(axis=2).sum() > 5000  # a cell, but for its number
+    assert confusion_picture(np.eye(300, dtype=int), ["x"] * 300).shape[0] < 1000
+    assert confusion_picture(np.zeros((1, 1), int), [""]).ndim == 3
+    with pytest.raises(ValueError, match=r"table\.shape"):
+        confusion_picture(table, ["a"])

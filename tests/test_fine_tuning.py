@@ -1,4 +1,4 @@
-"""Fine-tuning: other classes on a trained network, frozen layers, rates by layer."""
+"""Fine-tuning: other classes on a trained network, frozen layers, rates by layer; parts of data sets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from training_cases import feeds, images, network
 
 import zfcore
 from zfcore import models
+from zfcore.data import Arrays, split, subset
 from zfcore.layers import Convolution, GlobalAveragePool, Linear, MaxPool
 from zfcore.network import Network
 from zfcore.training import SGD, ArrayFeed
@@ -97,6 +98,26 @@ def test_the_algorithm_is_saved_with_the_model(tmp_path: object) -> None:
     assert zfcore.load(path).algorithm == "direct"
     assert network().at_size(6, 6).algorithm == "direct"
     config = network().to_config()
-    del config["algorithm"]  # files that were written before it was saved
+    del config["algorithm"]  # the usual one is left out, so that hashes of networks stay what they were
     assert Network.from_config(config).algorithm == "auto"
 
+
+def test_parts_of_a_data_set() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 5, 4, 3)).astype(np.uint8)
+    whole = Arrays(pixels, np.arange(30) % 3, class_names=list("abc"))
+    part = subset(whole, [4, 0, 17])
+    assert part.names == [whole.names[index] for index in (4, 0, 17)] and part.class_names == list("abc")
+    assert part.labels is not None and part.labels.tolist() == [1, 0, 2]
+    assert (part.pixels(2) == pixels[17]).all()
+    rest, held_out = split(whole, 0.2, seed=5)
+    assert sorted([*rest.names, *held_out.names]) == sorted(whole.names)
+    assert held_out.labels is not None and np.bincount(held_out.labels).tolist() == [2, 2, 2]
+    assert split(whole, 0.2, seed=5)[1].manifest() == held_out.manifest() != split(whole, 0.2, seed=6)[1].manifest()
+    for indices in ([30], [-1]):
+        with pytest.raises(ValueError, match=r"allowed: 0\.\.29"):
+            subset(whole, indices)
+    for share in (0, 1, 0.01):
+        with pytest.raises(ValueError, match="held_out"):
+            split(whole, share)
+    with pytest.raises(ValueError, match="a class for every picture"):
+        split(Arrays(pixels), 0.5)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from pages import Page
 from PIL import Image
 
 from zfcore import layers, report
@@ -24,37 +24,6 @@ from zfcore.study.atlas import Atlas
 from zfcore.study.results import load
 from zfcore.study.scan import scan
 from zfcore.units import Unit
-
-VOID = {"meta", "img", "input", "br", "link", "hr"}
-
-
-class Page(HTMLParser):
-    """Elements, links and ids; fails on tags that do not match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"style", "script"} & set(self.open):
-            self.text += data
-
-    def every(self, tag: str, attribute: str) -> list[str]:
-        return [str(found[attribute]) for name, found in self.tags if name == tag and attribute in found]
-
 
 EVIL = ["<script>alert(1)</script>", "two\nlines\udcff", "\"><img src=x onerror=alert(2)>", "{{ 7 * 7 }}", "-dash&amp;"]
 

@@ -377,7 +377,7 @@ def test_a_full_disk_loses_nothing(whole: Path, tmp_path: Path, where: str, monk
     times = 0
     while True:
         counted[0] = 0
-        limit[0] += {"write": 17, "fsync": 5, "replace": 2, "mkstemp": 2, "log": 2}[where]
+        limit[0] += 1
         before = {name: (folder / name).read_bytes() for name in GENERATIONS if (folder / name).exists()}
         with monkeypatch.context() as patch:
             if where == "write":
@@ -406,5 +406,5 @@ def test_a_full_disk_loses_nothing(whole: Path, tmp_path: Path, where: str, monk
         assert not [path.name for path in folder.iterdir() if path.name.endswith(".tmp")]
         if before:
             assert Generations(folder).load()[0] is not None and not Generations(folder).load()[1]
-    assert times >= 2
+    assert times >= 4
     assert result(folder) == result(whole)

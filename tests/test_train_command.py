@@ -263,7 +263,8 @@ def test_what_train_refuses_of_data_and_folders(work: Path, tmp_path: Path, run:
             (["lenet", data], "no built-in name"), ([model, work / "nothing"], "nothing"),
             ([model, data, "--recipe", "zf"], "--validation is missing"),
             ([model, data, "--validation", work / "other"], "'middle'")):
-        one_line(run("train", *words, "--out", tmp_path / "run"), expected)
+        recipe = [] if "--recipe" in words else ["--recipe", "adam-study"]
+        one_line(run("train", *words, *recipe, "--out", tmp_path / "run"), expected)
         assert not (tmp_path / "run").exists(), words
     one_line(run("train", model, data, "--out", tmp_path / "no" / "run"), "parent folder")
     one_line(run("train", model, data, "--out", work / "run"), "holds a run", "--resume", "--force")
@@ -276,6 +277,20 @@ def test_what_train_refuses_of_data_and_folders(work: Path, tmp_path: Path, run:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "run.json").write_text("{")
     one_line(run("train", "--resume", "--out", tmp_path / "bad"), "no description of a run")
+
+
+def test_a_bad_picture_fails_or_is_left_out_and_recorded(tmp_path: Path, run: Run) -> None:
+    pictures(tmp_path / "pictures", 4, 0)
+    zfcore.save(network(), tmp_path / "tiny.safetensors")
+    bad = tmp_path / "pictures" / "top" / "2.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    words = ["train", tmp_path / "tiny.safetensors", tmp_path / "pictures", "--recipe", "adam-study", "--epochs", "1",
+             "--out", tmp_path / "run"]
+    one_line(run(*words), "top/2.png")
+    for more in (["--force"], ["--resume", "--epochs", "2"]):
+        code, out, _ = run(*words, "--on-bad-image", "skip", *more)
+        assert code == 0 and "1 pictures could not be read" in out
+        assert list(json.loads((tmp_path / "run" / "summary.json").read_text())["skipped"]) == ["top/2.png"]
 
 
 def test_a_changed_picture_is_noticed(tmp_path: Path, run: Run) -> None:

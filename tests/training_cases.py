@@ -69,9 +69,8 @@ def result(folder: Path) -> dict[str, Any]:
             found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     found["log"] = [{key: value for key, value in json.loads(line).items() if key not in TIMES}
                     for line in (folder / "log.jsonl").read_text().splitlines()]
-    newest = max((checkpoint(folder / name) for name in ("checkpoint-0.safetensors", "checkpoint-1.safetensors")),
-                 key=lambda each: each[0])
-    found["state"] = newest
+    found["state"] = max((checkpoint(path) for path in folder.glob("checkpoint-?.safetensors")),
+                         key=lambda each: each[0])
     return found
 
 

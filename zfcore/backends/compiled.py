@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from .fused import Fused
+
 _WHOLE = ((1, 1), (0, 0, 0, 0), (1, 1), 1)  # stride, padding, dilation, groups of a linear layer
 _UNBOUNDED = 2**30  # what 64-bit bounds beyond any map become on the device
 
 
-class Launchers:
+class Launchers(Fused):
     """One method for each launcher of `backends.numba`, over `extension`.
 
     Parameters

@@ -18,6 +18,7 @@ import typer
 
 from .. import __version__
 from . import (
+    ablate,
     architecture,
     atlas,
     convert,
@@ -31,6 +32,7 @@ from . import (
     invariance,
     occlusion,
     project,
+    report,
     train,
     transfer,
 )
@@ -79,7 +81,8 @@ for _name, _command in (("demo", demo.demo), ("info", info.info), ("train", trai
                         ("explain", explain.explain), ("embed", embed.embed),
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
                         ("invariance", invariance.invariance), ("evolution", evolution.evolution),
-                        ("architecture", architecture.architecture), ("transfer", transfer.transfer)):
+                        ("architecture", architecture.architecture), ("ablate", ablate.ablate),
+                        ("transfer", transfer.transfer), ("report", report.report)):
     app.command(_name)(_command)
 
 

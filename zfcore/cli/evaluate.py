@@ -150,10 +150,8 @@ def _write(out: Path, force: bool, summary: dict[str, Any], found: Evaluation, c
     import csv
     import io
 
-    import numpy as np
-
     from ..files import atomic_folder
-    from ..pictures import png, titled_panels, viridis
+    from ..pictures import confusion_picture, png
 
     table = found.confusion
     text = io.StringIO()
@@ -162,11 +160,8 @@ def _write(out: Path, force: bool, summary: dict[str, Any], found: Evaluation, c
     writer.writerow(["is \\ taken for", *names])
     for name, row in zip(names, table.tolist(), strict=True):
         writer.writerow([name, *row])
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    picture = titled_panels([("confusion: a row a class, a column what it was taken for", viridis(shares, 0, 1),
-                              "share of the class, 0 (dark) to 1")], side=480)
     with atomic_folder(out, force) as folder:
         (folder / "confusion.csv").write_text(text.getvalue(), "utf-8", errors="backslashreplace")
-        png(folder / "confusion.png", picture)
+        png(folder / "confusion.png", confusion_picture(table, names))
         whole = summary | {"confusion": table.tolist()}
         (folder / "summary.json").write_text(json_format.dumps(whole, indent=1), "ascii")

@@ -129,6 +129,8 @@ def train(
     if summary["best"]:
         text += f"; validation {summary['validation_accuracy']:.2%} (top-5 {summary['validation_top5']:.2%}), best " \
                 f"{summary['best']['validation_accuracy']:.2%} in epoch {summary['best']['epoch']}"
+    if summary["skipped"]:
+        text += f"\n{len(summary['skipped'])} pictures could not be read and were left out; summary.json lists them"
     tell({**summary, "out": str(out)}, json, f"{text}\nsee {folder / 'curves.png'}; the model is "
                                              f"{folder / 'model.safetensors'}")
 

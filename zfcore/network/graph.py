@@ -319,7 +319,7 @@ class Network:
         Parameters
         ----------
         seed : an integer >= 0
-        scheme : "zf", "krizhevsky" or "he" (`zfcore.initializers`); None: the network's own
+        scheme : "zf", "krizhevsky", "he" or "zf-scaled" (`zfcore.initializers`); None: the network's own
         """
         scheme = scheme or self.scheme
         checks.one_of("initialize", "scheme", scheme, initializers.SCHEMES)
@@ -328,7 +328,8 @@ class Network:
         ones = initializers.ones_of_krizhevsky(kinds) if scheme == "krizhevsky" else set()
         for node in self.nodes.values():
             node.layer.parameters = {
-                key: initializers.draw(scheme, node.name, key, shape, seed, float(node.name in ones))
+                key: initializers.draw(scheme, node.name, key, shape, seed, float(node.name in ones),
+                                       IMAGE in node.inputs)
                 for key, shape in self._parameter_shapes(node).items()}
         return self
 
@@ -380,7 +381,8 @@ class Network:
             "name": self.name,
             "input_shape": list(self.input_shape),
             "scheme": self.scheme,
-            "algorithm": self.algorithm,
+            # Left out where it is the usual one, so that hashes of networks stay what they were.
+            **({} if self.algorithm == "auto" else {"algorithm": self.algorithm}),
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_config(),
             "class_names": self.class_names,
             "layers": [{"name": node.name, "inputs": list(node.inputs), **node.layer.to_config()}

@@ -208,6 +208,7 @@ class _Run(Observer):
         self.generations = Generations(self.folder)
         self.began = time.perf_counter()
         self.drawn = self.saved_at = -np.inf
+        self.skipped: dict[str, str] = {}
 
     def go(self, description: dict[str, Any], tensorboard: bool, progress: bool) -> dict[str, Any]:
         """Begin or go on, until all epochs are finished."""
@@ -267,6 +268,7 @@ class _Run(Observer):
             checks.fail("train", "epochs", self.epochs, f"at least {self.training.epoch}: as many are finished")
         if self.training.epoch or self.training.step:
             say(f"train: going on after {self._place()}")
+        self.skipped = dict(checkpoint.state["skipped"])
         return int(checkpoint.state["log"])
 
     def _describe(self, description: dict[str, Any]) -> None:
@@ -335,7 +337,11 @@ class _Run(Observer):
         training = self.training
         if self.generations.saved == (training.epoch, training.step):
             return
-        checkpoint = Checkpoint.of(training, {"log": self.log.sync(), "settings": self.settings})
+        for feed in (training.feed, training.validation):  # data.Feed leaves out what cannot be read, if told to
+            left_out = getattr(feed, "skipped", {})
+            self.skipped |= {feed.images.names[index]: reason for index, reason in left_out.items()}  # type: ignore
+        checkpoint = Checkpoint.of(training, {"log": self.log.sync(), "settings": self.settings,
+                                              "skipped": dict(sorted(self.skipped.items()))})
         if (layer := checkpoint.first_not_finite()) is not None:
             raise NonFiniteLoss(layer, training.epoch * len(training.feed) + training.step)
         self.generations.save(checkpoint)
@@ -384,7 +390,7 @@ class _Run(Observer):
             "validation_images": training.validation.count if training.validation else None,
             **{name: last.get(name) for name in ("loss", "accuracy", "validation_loss", "validation_accuracy",
                                                  "validation_top5", "rate")},
-            "best": None, "seconds": round(seconds, 3),
+            "best": None, "skipped": dict(sorted(self.skipped.items())), "seconds": round(seconds, 3),
             "images_per_second": round(training.feed.count * len(epochs) / max(seconds, 1e-9), 2)}
         if training.errors:
             best = min(training.errors)

@@ -65,17 +65,17 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
     hits : right answers before the step
     """
     ops = net.ops
-    batch = ops.backend.asarray(batch)
+    batch, targets = ops.backend.asarray(batch), ops.backend.asarray(labels)
     forward = net.forward(batch, keep=keep, to=net.logits, cache=True, training=True, seed=seed, step=step,
                           frozen=frozen)
     if walked is not None:
         walked(forward.kept)
         forward.kept.clear()  # their memory is for the walk down
-    losses, probabilities = ops.softmax_cross_entropy(forward.output, labels)
+    losses, probabilities = ops.softmax_cross_entropy(forward.output, targets)
     loss = float(ops.backend.to_numpy(losses).sum(dtype=np.float64))
     if not np.isfinite(loss):
         raise NonFiniteLoss(first_bad_layer(net, batch, seed, step, frozen), step)
-    signal = ops.softmax_cross_entropy_gradient(probabilities, labels)
+    signal = ops.softmax_cross_entropy_gradient(probabilities, targets)
     moving: Any = [name for name in forward.nodes if name not in frozen] if frozen else True
     gradients = net.backward(forward, signal, parameters=moving, inputs=False).gradients
     optimizer.step(ops, net.parameters(), gradients)
