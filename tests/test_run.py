@@ -138,6 +138,14 @@ def test_annealing_by_hand(tmp_path: Path) -> None:
     assert result(tmp_path / "run") == result(tmp_path / "whole")
 
 
+def test_other_versions_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(tmp_path / "run", epochs=1)
+    path = tmp_path / "run" / "run.json"
+    path.write_text(path.read_text().replace('"backend": "numba"', '"backend": "cuda"'))
+    begin(tmp_path / "run", epochs=2, resume=True)
+    assert 'backend is "numba", not "cuda"; its bits may differ' in capsys.readouterr().err
+
+
 # Signals
 
 

@@ -250,7 +250,7 @@ def test_what_evaluate_refuses(work: Path, run: Run) -> None:
     (["--validation", "nowhere"], "nowhere"), (["--freeze", "conv9"], "conv1, pool1"),
     (["--factors", "fc3"], "LAYER=X"), (["--factors", "fc9=1"], "fc3"), (["--replace", "conv9"], "conv9"),
     (["--initial", "x.safetensors"], "--initial is for built-in names"), (["--checkpoint-every", "-1"], "number >= 0"),
-    (["--on-bad-image", "x"], "fail, skip"), (["--device", "cuda"], "cpu"), (["--resume", "--force"], "one of them")])
+    (["--on-bad-image", "x"], "fail, skip"), (["--device", "tpu"], "cpu"), (["--resume", "--force"], "one of them")])
 def test_what_train_refuses(work: Path, tmp_path: Path, run: Run, more: list[str], expected: str) -> None:
     one_line(run(*command(work, tmp_path / "run", *more)), expected)
     assert not (tmp_path / "run").exists()

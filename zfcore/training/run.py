@@ -273,11 +273,12 @@ class _Run(Observer):
 
     def _describe(self, description: dict[str, Any]) -> None:
         """Write run.json, or see whether other versions wrote it."""
-        path, now = self.folder / DESCRIPTION, versions()
+        path = self.folder / DESCRIPTION
+        now = versions() | {"backend": self.training.network.ops.backend.name}
         if path.is_file():
             before = json.loads(path.read_bytes()).get("versions")
             for line in differences(now, before or {}):
-                say(f"train: the run was begun with other versions: {line}; its bits may differ from here on")
+                say(f"train: the run was not begun here: {line}; its bits may differ from here on")
         content = {"format": FORMAT, "version": 1, "versions": now, "epochs": self.epochs, **description,
                    "settings": self.settings}
         atomic_write(path, json.dumps(content, indent=1).encode())

@@ -65,12 +65,13 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
     hits : right answers before the step
     """
     ops = net.ops
-    batch, targets = ops.backend.asarray(batch), ops.backend.asarray(labels)
+    batch = ops.backend.asarray(batch)
     forward = net.forward(batch, keep=keep, to=net.logits, cache=True, training=True, seed=seed, step=step,
                           frozen=frozen)
     if walked is not None:
         walked(forward.kept)
         forward.kept.clear()  # their memory is for the walk down
+    targets = ops.backend.asarray(labels)
     losses, probabilities = ops.softmax_cross_entropy(forward.output, targets)
     loss = float(ops.backend.to_numpy(losses).sum(dtype=np.float64))
     if not np.isfinite(loss):
