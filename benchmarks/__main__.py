@@ -34,14 +34,10 @@ def main(
     rows = []
     parts = {"convolutions": lambda: operations.convolutions(seconds), "ops": lambda: operations.rows(seconds),
              "networks": lambda: networks.rows(seconds, compiled), "study": lambda: study.rows(seconds),
-<<<<<<< HEAD
              "explain": lambda: explain.rows(seconds), "training": lambda: training.rows(seconds),
-             "memory": memory.rows}
-=======
-             "explain": lambda: explain.rows(seconds), "memory": memory.rows,
+             "memory": memory.rows,
              "occlusion": lambda: study.occlusions(seconds), "evolution": lambda: study.evolutions(seconds),
              "invariance": lambda: study.invariances(seconds)}  # those three are the study's, one by one
->>>>>>> study
     for name in only.split(","):
         if name not in parts:
             raise SystemExit(f"--only is {name!r}; allowed: {', '.join(parts)}")
