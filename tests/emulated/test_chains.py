@@ -105,5 +105,5 @@ def test_windows_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="windows of at most 64 cells"):
         run("convolution_pool", y, switches, x, weight, bias, None, between[1:3], *given, True, (9, 9), (1, 1), (0, 0))
     with pytest.raises(ValueError, match="does not fit the convolution"):
-        run("convolution_pool", y[..., :2].copy(), switches[..., :2].copy(), x, weight, bias, None, between[1:3], *given,
-            True, (2, 2), (1, 1), (0, 0))
+        run("convolution_pool", y[..., :2].copy(), switches[..., :2].copy(), x, weight, bias, None, between[1:3],
+            *given, True, (2, 2), (1, 1), (0, 0))

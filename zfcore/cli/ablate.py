@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Device, Force, Json, Model, Out, guard_output, integer, note, refuse_device
+from .common import Device, Force, Json, Model, Out, guard_output, integer, note, use_device
 from .common import names as name_list
-from .studies import finish, integers
+from .studies import Target, finish, integers
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -28,7 +28,7 @@ def ablate(
         "As in whole,without-3-4; the first is what others are compared with. Default: all."))] = None,
     seeds: Annotated[str, typer.Option("--seeds", metavar="N,...", help="Every row is trained once with each.")
                      ] = "0,1,2",
-    device: Device = "cpu",
+    device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -45,7 +45,7 @@ def ablate(
     """
     import shutil
 
-    refuse_device(device)
+    use_device(device)
     guard_output(out, force, model, data, validation)
     numbers = integers("--seeds", seeds)
     passes = None if epochs is None else integer("--epochs", epochs, 1)
@@ -71,7 +71,7 @@ def ablate(
     if state.exists():
         note(f"zfcore: going on from {state}")
     found = study(net, sources["DATA"], sources["--validation"], how, rows=chosen, seeds=numbers, state=state)
-    finish(found, {"ablation": ablation_picture(found)}, out, force, json, {"model": model, **found.summary},
+    finish(found, {"ablation": ablation_picture(found)}, Target(out, force, json), {"model": model, **found.summary},
            found.table(), tables={"table.txt": found.table() + "\n"})
     shutil.rmtree(state, ignore_errors=True)
 

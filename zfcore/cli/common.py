@@ -34,7 +34,8 @@ Sides = Annotated[str | None, typer.Option(
     help="Height and width of the input, where an .onnx file leaves them open.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", show_default=False, help="Folder for the result.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run left in --out.")]
-Device = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where to compute.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda",
+                                     help="Where to compute; auto: on a GPU that can be used, else on the CPU.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary, and nothing else, on stdout.")]
 Rule = Annotated[str, typer.Option("--rule", metavar="deconvnet|gradient|guided",
                                    help="How ReLUs treat the signal on its way down.")]
@@ -54,12 +55,17 @@ def note(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def refuse_device(device: str) -> None:
-    """Only the CPU exists so far; say so instead of running somewhere else."""
-    if device == "cuda":
-        raise ValueError("--device is 'cuda'; allowed: 'cpu' (zfcore has no CUDA backend yet)")
-    if device != "cpu":
-        raise ValueError(f"--device is {device!r}; allowed: 'cpu'")
+def use_device(device: str) -> None:
+    """Run this command's networks on a device: "cpu", "cuda", or "auto", a GPU where one can be used.
+
+    A device that there is not is an error that says why; nothing runs somewhere else instead.
+    """
+    from .. import backends
+
+    name = backends.for_device(device)
+    backends.use(name)
+    if name == "cuda":
+        note(f"zfcore: on {backends.get(name).device_name()}")
 
 
 def names(option: str, text: str) -> list[str]:

@@ -18,8 +18,8 @@ from .common import (
     guard_output,
     integer,
     load_model,
-    refuse_device,
     tell,
+    use_device,
 )
 from .common import names as name_list
 
@@ -45,7 +45,7 @@ def evaluate(
     bad: Annotated[str, typer.Option("--on-bad-image", metavar="fail|skip", help=(
         "What a picture that cannot be read does."))] = "fail",
     batch_size: BatchSize = "100",
-    device: Device = "cpu",
+    device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -58,7 +58,7 @@ def evaluate(
     Several models are averaged by their probabilities, which is how the papers' ensembles are made;
     each is reported alone, too. Ten crops need a model whose pictures are resized to more than it sees.
     """
-    refuse_device(device)
+    use_device(device)
     size = integer("--batch-size", batch_size, 1)
     if crops not in ("1", "10"):
         raise ValueError(f"--crops is {crops!r}; allowed: 1, 10")

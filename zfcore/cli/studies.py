@@ -26,8 +26,8 @@ from .common import (
     guard_output,
     integer,
     load_model,
-    refuse_device,
     tell,
+    use_device,
 )
 
 if TYPE_CHECKING:
@@ -42,15 +42,21 @@ Start = Annotated[str, typer.Option("--start", metavar="activation|one", help="T
 
 
 @dataclass(frozen=True)
-class Common:
-    """The options that all experiments have, read and checked."""
+class Target:
+    """Where a result goes, and how it is told."""
 
     out: Path
+    force: bool
+    json: bool
+
+
+@dataclass(frozen=True)
+class Common(Target):
+    """The options that all experiments have, read and checked."""
+
     batch_size: int
     seed: int
     rule: str
-    force: bool
-    json: bool
     files: Mapping[str, Any]
     class_names: Path | None
 
@@ -62,11 +68,6 @@ class Common:
         if self.class_names is not None:
             net.class_names = read_names(self.class_names, net)
         return net
-
-    def finish(self, result: Saved, pictures: Mapping[str, np.ndarray], summary: Mapping[str, Any], text: str,
-               tables: Mapping[str, str] | None = None, more: Callable[[Path], object] | None = None) -> None:
-        """Write everything into --out; see `finish`."""
-        finish(result, pictures, self.out, self.force, self.json, summary, text, tables, more)
 
 
 def experiment(batch_size: str, rule: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -81,7 +82,7 @@ def experiment(batch_size: str, rule: bool = True) -> Callable[[Callable[..., No
     """
     shared = {"rule": (Rule, "deconvnet"), "batch_size": (BatchSize, batch_size), "architecture": (Architecture, None),
               "preprocessing": (Pixels, None), "input_size": (Sides, None), "class_names": (Names, None),
-              "device": (Device, "cpu"), "seed": (Seed, "0"), "force": (Force, False), "json": (Json, False)}
+              "device": (Device, "auto"), "seed": (Seed, "0"), "force": (Force, False), "json": (Json, False)}
     if not rule:
         del shared["rule"]
 
@@ -91,7 +92,7 @@ def experiment(batch_size: str, rule: bool = True) -> Callable[[Callable[..., No
         def run(**values: Any) -> None:
             mine = {each.name: values.pop(each.name) for each in own}
             out, force, chosen = values["out"], values["force"], values.get("rule", "deconvnet")
-            refuse_device(values["device"])
+            use_device(values["device"])
             inputs = [each for value in mine.values() for each in (value if isinstance(value, list) else [value])
                       if isinstance(each, (str, Path))]
             guard_output(out, force, *inputs)
@@ -100,7 +101,7 @@ def experiment(batch_size: str, rule: bool = True) -> Callable[[Callable[..., No
             from .. import rules
 
             rules.get(chosen)
-            command(**mine, common=Common(out, count, seed, chosen, force, values["json"], files,
+            command(**mine, common=Common(out, force, values["json"], count, seed, chosen, files,
                                           values["class_names"]))
 
         def parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
@@ -147,14 +148,13 @@ def integers(option: str, text: str, minimum: int = 0) -> list[int]:
     return [int(value) for value in found]
 
 
-def finish(result: Saved, pictures: Mapping[str, np.ndarray], out: Path, force: bool, json: bool,
-           summary: Mapping[str, Any], text: str, tables: Mapping[str, str] | None = None,
-           more: Callable[[Path], object] | None = None) -> None:
+def finish(result: Saved, pictures: Mapping[str, np.ndarray], target: Target, summary: Mapping[str, Any], text: str,
+           tables: Mapping[str, str] | None = None, more: Callable[[Path], object] | None = None) -> None:
     """Write `result/`, the pictures, tables, summary.json and what `more` does; all of it or nothing."""
     from ..files import atomic_folder
     from ..pictures import png
 
-    with atomic_folder(out, force) as folder:
+    with atomic_folder(target.out, target.force) as folder:
         result.save(folder / "result")
         for name, pixels in pictures.items():
             png(folder / f"{name}.png", pixels)
@@ -163,4 +163,4 @@ def finish(result: Saved, pictures: Mapping[str, np.ndarray], out: Path, force: 
         if more is not None:
             more(folder)
         (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
-    tell(summary, json, f"{text}\nopen {out / (next(iter(pictures)) + '.png')}")
+    tell(summary, target.json, f"{text}\nopen {target.out / (next(iter(pictures)) + '.png')}")

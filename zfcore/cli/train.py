@@ -20,8 +20,8 @@ from .common import (
     integer,
     note,
     number,
-    refuse_device,
     tell,
+    use_device,
 )
 from .common import names as name_list
 
@@ -69,7 +69,7 @@ def train(
         "Save so often, beside after each epoch."))] = "300",
     lines: Annotated[str, typer.Option("--log-every", metavar="STEPS", help="Steps between lines of the log.")] = "10",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too.")] = False,
-    device: Device = "cpu",
+    device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -88,7 +88,7 @@ def train(
     validation error), model.safetensors (the last), summary.json. Exit code 130 or 143: stopped by a
     signal, and saved.
     """
-    refuse_device(device)
+    use_device(device)
     folder = Path(out)
     given = {"model": model, "data": data, "validation": validation, "initial": initial, "replace": replace,
              "freeze": freeze, "factors": factors, "architecture": weights,

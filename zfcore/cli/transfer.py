@@ -7,34 +7,20 @@ from typing import Annotated
 
 import typer
 
-from .common import (
-    Architecture,
-    BatchSize,
-    Device,
-    Force,
-    Json,
-    Model,
-    Out,
-    Pixels,
-    Seed,
-    Sides,
-    guard_output,
-    integer,
-    load_model,
-    refuse_device,
-)
+from .common import Model, integer
 from .common import names as name_list
-from .studies import finish, integers
+from .studies import Common, experiment, finish, integers
 
 POOLINGS, CLASSIFIERS, AGAINST, LOSSES = ("average", "max", "none"), ("softmax", "svm"), ("random", "scratch"), (
     "exclusive", "multi-label")
 
 
+@experiment(batch_size="32", rule=False)
 def transfer(
+    common: Common,
     model: Model,
     data: Annotated[str, typer.Argument(metavar="DATA", show_default=False, help=(
         "Labelled pictures: a folder a class, caltech:DIR, set.npz:train, digits; or voc:DIR:train with --test."))],
-    out: Out,
     layers: Annotated[str | None, typer.Option("--layers", metavar="NAMES", show_default=False,
                                                help="As in conv1,conv5,fc7. Default: every convolution, and fc6, fc7 "
                                                     "where they exist.")] = None,
@@ -55,14 +41,6 @@ def transfer(
                                              help="voc:DIR:val, the part of PASCAL VOC to judge on.")] = None,
     loss: Annotated[str, typer.Option("--loss", metavar="exclusive|multi-label", help=(
         "PASCAL VOC: one class a picture, as in the paper, or every class by itself."))] = "exclusive",
-    batch_size: BatchSize = "32",
-    weights: Architecture = None,
-    preprocessing: Pixels = None,
-    input_size: Sides = None,
-    device: Device = "cpu",
-    seed: Seed = "0",
-    force: Force = False,
-    json: Json = False,
 ) -> None:
     """Train linear classifiers on fixed features of another data set.
 
@@ -74,15 +52,12 @@ def transfer(
     layer by layer, against images a class; for PASCAL VOC average precision of each class. Writes
     transfer.png, transfer.csv, the arrays (result/) and summary.json.
     """
-    refuse_device(device)
-    guard_output(out, force, model, data, test)
     for option, value, allowed in (("--pooling", pooling, POOLINGS), ("--classifier", classifier, CLASSIFIERS),
                                    ("--loss", loss, LOSSES)):
         if value not in allowed:
             raise ValueError(f"{option} is {value!r}; allowed: {', '.join(allowed)}")
     amounts, count = integers("--per-class", per_class, 1), integer("--folds", folds, 1)
     least, side, passes = integer("--most", most, 1), integer("--cells", cells, 1), integer("--epochs", epochs, 1)
-    batch, number = integer("--batch-size", batch_size, 1), integer("--seed", seed, 0)
     try:
         speed = float(rate)
     except ValueError:
@@ -97,33 +72,33 @@ def transfer(
     from ..study.tables import csv_text
     from ..study.transfer import default_layers
 
-    net = load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
+    net = common.load(model)
     names = default_layers(net) if layers is None else name_list("--layers", layers)
     networks = {"pretrained": net}
     if "random" in others:
         plain = net.at_size(*net.input_shape[:2])
         plain.preprocessing = net.preprocessing
-        networks["random weights"] = plain.initialize(number, "he")
-    scratch = out.absolute().parent
+        networks["random weights"] = plain.initialize(common.seed, "he")
+    scratch = common.out.absolute().parent
     if test is not None:
         from ..pictures import pascal_picture
         from ..study.pascal import pascal
 
         voc = pascal(networks, data, test, names, loss=loss, classifier=classifier, pooling=pooling, cells=side,
-                     seed=number, batch_size=batch, scratch=scratch)
+                     seed=common.seed, batch_size=common.batch_size, scratch=scratch)
         lines = [["network", "layer", "mean", *voc.class_names]]
         for name, rows in voc.summary["precision"].items():
             lines += [[name, layer, row["mean"], *row["classes"].values()] for layer, row in rows.items()]
         text = "\n".join(f"{name}, {layer}: mean average precision {mean:.3f}" for name, layer, mean, *_ in lines[1:])
-        finish(voc, {"transfer": pascal_picture(voc)}, out, force, json, {"model": model, **voc.summary}, text,
+        finish(voc, {"transfer": pascal_picture(voc)}, common, {"model": model, **voc.summary}, text,
                {"transfer.csv": csv_text(lines)})
         return
     from ..pictures import transfer_picture
     from ..study.transfer import transfer as study
 
     found = study(networks, data, names, per_class=amounts, count=count, most=least, classifier=classifier,
-                  pooling=pooling, cells=side, seed=number, scratch_epochs=passes if "scratch" in others else 0,
-                  learning_rate=speed, batch_size=batch, scratch=scratch)
+                  pooling=pooling, cells=side, seed=common.seed, scratch_epochs=passes if "scratch" in others else 0,
+                  learning_rate=speed, batch_size=common.batch_size, scratch=scratch)
     head = ["network", "layer"]
     for amount in found.per_class:
         head += [f"accuracy at {amount} a class", f"deviation at {amount} a class"]
@@ -134,6 +109,6 @@ def transfer(
         numbers = ", ".join(f"{100 * mean:.1f} +- {100 * deviation:.1f} %" for mean, deviation
                             in zip(means, deviations, strict=True))
         shown.append(f"{name}, {layer}: {numbers}")
-    finish(found, {"transfer": transfer_picture(found)}, out, force, json, {"model": model, **found.summary},
+    finish(found, {"transfer": transfer_picture(found)}, common, {"model": model, **found.summary},
            f"at {', '.join(map(str, found.per_class))} pictures a class\n" + "\n".join(shown),
            {"transfer.csv": csv_text(table)})

@@ -97,7 +97,8 @@ def split(images: Images, held_out: float = 0.2, seed: int = 0) -> tuple[Images,
     checks.require(0 < held_out < 1, "split", "held_out", held_out, "a share between 0 and 1")
     checks.integer("split", "seed", seed, 0)
     labels = _labelled("split", images)
-    checks.require(not (labels < 0).any(), "split", "images.labels", "-1 for some pictures", "a class for every picture")
+    checks.require(not (labels < 0).any(), "split", "images.labels", "-1 for some pictures",
+                   "a class for every picture")
     mask = stratified(labels, held_out, seed)
     checks.require(bool(mask.any() and not mask.all()), "split", "held_out", held_out,
                    f"a share that leaves pictures on both sides (there are {len(images)})")

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, backends
 from ..files import atomic_folder, atomic_write, refuse_existing
 
 FORMAT, VERSION = "zfcore-result", 1
@@ -45,6 +45,7 @@ def network_hash(network: Any) -> str:
         for name, array in sorted(network.preprocessing.tensors().items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
     for name, array in sorted(network.parameters().items()):
+        array = backends.to_numpy(array)
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

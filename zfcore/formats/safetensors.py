@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, backends
 from ..files import Sink, atomic_write, refuse_existing
 from ..network import Network
 from .tensors import MAX_BYTES, TensorFile
@@ -36,7 +36,7 @@ def save(network: Network, path: str | os.PathLike[str], force: bool = False,
     metadata : further texts to keep, such as the accuracy; read back as `network.metadata`
     """
     target = refuse_existing(path, force)
-    tensors = dict(network.parameters())
+    tensors = {name: backends.to_numpy(array) for name, array in network.parameters().items()}
     if network.preprocessing is not None:
         tensors |= {PREPROCESSING + key: value for key, value in network.preprocessing.tensors().items()}
     config = json.dumps(network.to_config(), allow_nan=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks, initializers, ops, rules
+from .. import backends, checks, initializers, ops, rules
 from ..layers import Layer, Run, Shape, from_config
 from ..preprocessing import Preprocessing
 from ..rules import Rule
@@ -151,16 +151,29 @@ class Network:
         """The output for images (N, height, width, channels), preprocessed already."""
         return self.forward(x).output
 
+    def _enter(self, where: str, x: Any) -> Any:
+        """An array on the network's backend: NumPy's are taken there, another backend's are refused."""
+        kind = backends.kind(x)
+        if kind not in ("numpy", self.ops.backend.ARRAYS):
+            checks.fail(where, "x", f"an array of {kind}", f"numpy or {self.ops.backend.ARRAYS}", TypeError)
+        return x if kind == self.ops.backend.ARRAYS else self.ops.backend.asarray(x)
+
     def _check_input(self, x: Any) -> None:
         checks.floats(self.name or "Network", "x", x, 4)
         checks.require(tuple(x.shape[1:]) == self.shapes[IMAGE], self.name or "Network", "x.shape",
                        tuple(x.shape), f"(N, {', '.join(map(str, self.shapes[IMAGE]))})")
 
     def _check_parameters(self, nodes: Iterable[Node]) -> None:
+        """Require parameters, and have them where the network runs."""
+        nodes = list(nodes)
         missing = [node.name for node in nodes if not node.layer.parameters and self._parameter_shapes(node)]
         if missing:
             raise ValueError(f"layers {', '.join(missing)} have no parameters yet: "
                              "call initialize(seed) or load_parameters(values)")
+        for node in nodes:
+            for name, array in node.layer.parameters.items():
+                if self.ops.backend.ARRAYS != backends.kind(array):
+                    node.layer.parameters[name] = self._enter(node.name, array)
 
     def forward(self, x: Any, keep: Collection[str] = (), cache: bool = False, training: bool = False, *,
                 to: str | None = None, parameters: bool = True, frozen: Collection[str] = (), seed: int = 0,
@@ -169,7 +182,8 @@ class Network:
 
         Parameters
         ----------
-        x : (N, height, width, channels), preprocessed, in the parameters' dtype
+        x : (N, height, width, channels), preprocessed, in the parameters' dtype. What comes back is of its
+            kind: NumPy arrays for NumPy's, wherever the network runs, and the device's for the device's
         keep : tensors to return, as "conv3" or "conv5.pre"; all others are let go as early as possible
         cache : keep what `backward` needs
         training : dropout drops, batch norm uses the batch's statistics and moves its own
@@ -191,8 +205,11 @@ class Network:
         self._check_parameters(nodes)
         run = Run(training=training, parameters=cache and parameters, seed=seed, step=step,
                   algorithm=self.algorithm)
-        result = walk.up(self.ops, x, nodes, keep={*keep, top}, cache=cache, run=run, frozen=frozen)
-        result.tensor = top
+        result = walk.up(self.ops, self._enter("forward", x), nodes, keep={*keep, top}, cache=cache, run=run,
+                         frozen=frozen)
+        result.tensor, result.host = top, isinstance(x, np.ndarray)
+        if result.host:
+            result.kept = {name: self.ops.backend.to_numpy(array) for name, array in result.kept.items()}
         result.output = result.kept[top] if top in keep else result.kept.pop(top)
         return result
 
@@ -247,8 +264,15 @@ class Network:
             for name in chosen:
                 checks.one_of("backward", "parameters", name, self.nodes)
         wanted = {name for name in chosen if self._parameter_shapes(self.nodes[name])}
-        return walk.down(self.ops, nodes, forward.caches, seeds, rules.get(rule), parameters=wanted,
-                         inputs=inputs, keep=keep)
+        seeds = {name: self._enter("backward", array) for name, array in seeds.items()}
+        result = walk.down(self.ops, nodes, forward.caches, seeds, rules.get(rule), parameters=wanted,
+                           inputs=inputs, keep=keep)
+        if forward.host:
+            host = self.ops.backend.to_numpy
+            result.input = None if result.input is None else host(result.input)
+            for arrays in (result.gradients, result.kept):
+                arrays.update({name: host(array) for name, array in arrays.items()})
+        return result
 
     # Looking inside
 
@@ -356,7 +380,7 @@ class Network:
             raise ValueError(f"load_parameters: {'; '.join(wrong)}")
         for node in self.nodes.values():
             node.layer.parameters = {
-                key: np.array(values[f"{node.name}.{key}"], np.float32, order="C", copy=copy or None)
+                key: np.array(backends.to_numpy(values[f"{node.name}.{key}"]), np.float32, order="C", copy=copy or None)
                 for key in self._parameter_shapes(node)}
         return self
 

@@ -62,6 +62,7 @@ class Forward:
     caches : what the walk down needs, by layer; empty without cache=True
     nodes : names of the layers that ran, in order
     batch : number of images
+    host : whether the images came as NumPy's, so that arrays of the walk down go back as such
     """
 
     output: Any
@@ -70,6 +71,7 @@ class Forward:
     caches: dict[str, Any] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
     batch: int = 0
+    host: bool = False
 
 
 @dataclass

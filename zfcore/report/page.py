@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, checks
+from .. import __version__, backends, checks
 from ..data.decode import printable
 from ..files import atomic_write
 from ..kernels.threads import get_num_threads
@@ -230,7 +230,7 @@ class _Page:
         """The filters that look at pixels, if there are any and they can be shown."""
         for row in self.rows.values():
             if row.type == "Convolution" and row.inputs == ("input",):
-                weight = np.asarray(self.atlas.network.parameters()[f"{row.name}.weight"])
+                weight = backends.to_numpy(self.atlas.network.parameters()[f"{row.name}.weight"])
                 if weight.shape[3] not in (1, 3):
                     return None
                 pixels = filter_picture(weight, self.channels, background=LINE)

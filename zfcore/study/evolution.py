@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import checks, rules
-from ..data import Stream, Subset, open_images
+from .. import backends, checks, rules
+from ..data import Stream, open_images, subset
 from ..geometry import Tile
 from ..training.loop import Observer
 from .saved import Saved
@@ -202,10 +202,11 @@ class Recorder(Observer):
         best: dict[str, list[np.ndarray]] = {layer: [np.full(len(maps), -np.inf, np.float32),
                                                     *(np.zeros(len(maps), np.int64) for _ in range(2))]
                                             for layer, maps in self.maps.items()}
-        for batch in Stream(Subset(self.source, indices), network.preprocessing, self.batch_size):
-            tensors = network.features(network.preprocessing.apply(batch.pixels), layers)
+        for batch in Stream(subset(self.source, indices), network.preprocessing, self.batch_size):
+            pixels = network.ops.backend.asarray(network.preprocessing.apply(batch.pixels))
+            tensors = network.features(pixels, layers)
             for layer, maps in self.maps.items():
-                values, places = (each[:, maps] for each in self._maxima(tensors[layer]))
+                values, places = (backends.to_numpy(each)[:, maps] for each in self._maxima(tensors[layer]))
                 first = values.argmax(axis=0)  # of equal ones the first image
                 column = np.arange(len(maps))
                 better = values[first, column] > best[layer][0]
