@@ -37,10 +37,12 @@ def twin(net: Any) -> nn.Sequential:
             module = nn.Flatten()
         elif kind == "Dropout":
             module = nn.Dropout(layer.rate)
+        elif kind == "ReLU":
+            module = nn.ReLU()
         elif kind == "Softmax":
             continue
         else:
-            raise ValueError(f"twin: layer is {kind}; allowed: a layer of ZFNet, AlexNet or VGG-16")
+            raise ValueError(f"twin: layer is {kind}; allowed: a layer of ZFNet, AlexNet, VGG-16 or ConvNetJS's net")
         modules.append(module)
         if layer.activation:
             modules.append(nn.ReLU())  # not in place: Captum's hooks need that

@@ -5,6 +5,7 @@
 // the sanitizers' stand-alone program are both made from it.
 #pragma once
 
+#include "chains.h"
 #include "convolution.h"
 #include "normalization.h"
 #include "pooling.h"
@@ -20,6 +21,8 @@ void operations(Define&& define) {
     define("max_pool", max_pool);
     define("check_switches", check_switches);
     define("max_unpool", max_unpool);
+    define("convolution_pool", convolution_pool);
+    define("unpool_filter", unpool_filter);
     define("average_pool", average_pool);
     define("average_pool_gradient", average_pool_gradient);
     define("global_average_pool", global_average_pool);
@@ -39,6 +42,7 @@ void operations(Define&& define) {
     define("relu_guided", relu_guided);
     define("add", add);
     define("dropout", dropout);
+    define("convert", convert);
     define("copy_columns", copy_columns);
     define("clear_outside", clear_outside);
     define("softmax", softmax);
@@ -48,6 +52,7 @@ void operations(Define&& define) {
     define("sgd_step", sgd_step);
     define("adam_step", adam_step);
     define("renormalize_filters", renormalize_filters);
+    define("sgd_filters", sgd_filters);
 }
 
 }  // namespace zf::bindings

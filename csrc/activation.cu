@@ -29,10 +29,17 @@ __global__ void __launch_bounds__(256) pointwise_kernel(T* out, const T* a, cons
     const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (item >= vectors) return;
     const auto left = load<width>(a + item * width), right = load<width>(b + item * width);
-    Vector<T, width> result;
+    Vector<Wide<T>, width> result;
 #pragma unroll
     for (int i = 0; i < width; ++i) result[i] = Operation{}(left[i], right[i]);
     store(out + item * width, result);
+}
+
+// A thread converts `width` neighbours.
+template <class To, class From, int width>
+__global__ void __launch_bounds__(256) convert_kernel(To* __restrict__ y, const From* __restrict__ x, std::int64_t vectors) {
+    const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (item < vectors) store(y + item * width, load<width>(x + item * width));
 }
 
 struct Counter {
@@ -56,10 +63,11 @@ __device__ __forceinline__ Counter philox(Counter counter, std::uint32_t key, st
 // first + image, step), key seed. So an element's fate depends on its image and place alone.
 template <class T>
 __global__ void __launch_bounds__(256)
-dropout_kernel(T* y, const T* x, int images, std::int64_t elements, std::uint64_t threshold, T scale,
-               std::uint64_t seed, std::uint64_t step, std::uint32_t first) {
+dropout_kernel(T* y, const T* x, int images, std::int64_t elements, std::uint64_t threshold, Wide<T> scale,
+               std::uint64_t seed, Setting<std::uint64_t> counter, std::uint32_t first) {
     const std::int64_t quad = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (quad * 4 >= elements) return;
+    const std::uint64_t step = given(counter);
     for (int n = blockIdx.z; n < images; n += gridDim.z) {
         const Counter words = philox({std::uint32_t(quad), first + std::uint32_t(n), std::uint32_t(step),
                                       std::uint32_t(step >> 32)},
@@ -69,7 +77,7 @@ dropout_kernel(T* y, const T* x, int images, std::int64_t elements, std::uint64_
         for (int i = 0; i < 4; ++i)
             if (quad * 4 + i < elements) {
                 const std::int64_t at = n * elements + quad * 4 + i;
-                y[at] = word[i] >= threshold ? x[at] * scale : T(0);
+                y[at] = narrow<T>(word[i] >= threshold ? widen(x[at]) * scale : Wide<T>(0));
             }
     }
 }
@@ -99,7 +107,7 @@ clear_outside_kernel(T* __restrict__ x, const Bounds* __restrict__ bounds, int b
         const Bounds inside = bounds[n];
         const bool inside_columns = column >= inside.left && column < inside.right;
         for (int r = blockIdx.y; r < rows; r += gridDim.y)
-            if (!inside_columns || r < inside.top || r >= inside.bottom) x[(std::int64_t(n) * rows + r) * line + item] = 0;
+            if (!inside_columns || r < inside.top || r >= inside.bottom) x[(std::int64_t(n) * rows + r) * line + item] = T{};
     }
 }
 
@@ -138,8 +146,8 @@ void add(T* y, const T* a, const T* b, std::int64_t size, void* stream) {
 }
 
 template <class T>
-void dropout(T* y, const T* x, int images, std::int64_t elements, std::uint64_t threshold, T scale, std::uint64_t seed,
-             std::uint64_t step, std::uint32_t first, void* stream) {
+void dropout(T* y, const T* x, int images, std::int64_t elements, std::uint64_t threshold, Wide<T> scale, std::uint64_t seed,
+             Setting<std::uint64_t> step, std::uint32_t first, void* stream) {
     ZF_CHECK(images >= 0 && elements >= 0, "dropout: sizes must not be negative");
     ZF_CHECK(elements / 4 <= 0xffffffff, "dropout: an image of 2^34 elements or more");
     launch({{blocks_x(divide_up(elements, std::int64_t(4)), 256), 1, blocks_yz(images)}, 256, stream}, dropout_kernel<T>, y,
@@ -171,17 +179,39 @@ void clear_outside(T* x, const Bounds* bounds, int batch, int rows, int columns,
            clear_outside_kernel<T>, x, bounds, batch, rows, columns, channels);
 }
 
+template <class To, class From>
+void convert(To* y, const From* x, std::int64_t size, void* stream) {
+    ZF_CHECK(size >= 0, "convert: a negative size");
+    constexpr int full = 16 / int(sizeof(To) > sizeof(From) ? sizeof(To) : sizeof(From));
+    if (size % full == 0 && aligned(y, full * sizeof(To)) && aligned(x, full * sizeof(From)))
+        launch({blocks_x(size / full, 256), 256, stream}, convert_kernel<To, From, full>, y, x, size / full);
+    else
+        launch({blocks_x(size, 256), 256, stream}, convert_kernel<To, From, 1>, y, x, size);
+}
+
+template void convert(float16*, const float*, std::int64_t, void*);
+template void convert(float*, const float16*, std::int64_t, void*);
+template void convert(bfloat16*, const float*, std::int64_t, void*);
+template void convert(float*, const bfloat16*, std::int64_t, void*);
+
 #define INSTANTIATE(T) \
     template void relu(T*, const T*, std::int64_t, void*); \
     template void relu_gradient(T*, const T*, const T*, std::int64_t, void*); \
     template void relu_guided(T*, const T*, const T*, std::int64_t, void*); \
     template void add(T*, const T*, const T*, std::int64_t, void*); \
-    template void dropout(T*, const T*, int, std::int64_t, std::uint64_t, T, std::uint64_t, std::uint64_t, std::uint32_t, \
-                          void*); \
-    template void copy_columns(T*, const T*, std::int64_t, int, int, int, int, int, void*); \
+    template void dropout(T*, const T*, int, std::int64_t, std::uint64_t, Wide<T>, std::uint64_t, \
+                          Setting<std::uint64_t>, std::uint32_t, void*); \
     template void clear_outside(T*, const Bounds*, int, int, int, int, void*);
 INSTANTIATE(float)
 INSTANTIATE(double)
+INSTANTIATE(float16)
+INSTANTIATE(bfloat16)
+#undef INSTANTIATE
+
+#define INSTANTIATE(T) template void copy_columns(T*, const T*, std::int64_t, int, int, int, int, int, void*);
+INSTANTIATE(float)
+INSTANTIATE(double)
+INSTANTIATE(std::uint16_t)
 #undef INSTANTIATE
 
 }  // namespace zf

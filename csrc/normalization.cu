@@ -24,16 +24,16 @@ __device__ __forceinline__ T inverse_power(T base, T beta, int power) {
 // A thread owns one element; its window's squares are its neighbours', so the first-level cache has them.
 template <class T>
 __global__ void __launch_bounds__(256)
-response_norm_kernel(T* __restrict__ y, const T* __restrict__ x, std::int64_t elements, int channels, int size, T alpha,
-                     T beta, T k, int power) {
+response_norm_kernel(T* __restrict__ y, const T* __restrict__ x, std::int64_t elements, int channels, int size,
+                     Wide<T> alpha, Wide<T> beta, Wide<T> k, int power) {
     const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (item >= elements) return;
     const int channel = int(item % channels);
     const int first = channel - size / 2, begin = max(first, 0), end = min(first + size, channels);
     const T* cell = x + (item - channel);
-    T sum = 0;
-    for (int c = begin; c < end; ++c) sum += cell[c] * cell[c];
-    y[item] = cell[channel] * inverse_power(k + alpha * sum, beta, power);
+    Wide<T> sum = 0;
+    for (int c = begin; c < end; ++c) sum += widen(cell[c]) * widen(cell[c]);
+    y[item] = narrow<T>(widen(cell[channel]) * inverse_power(k + alpha * sum, beta, power));
 }
 
 // dx_f = g_f D_f^-beta - 2 a beta x_f * sum of g_j y_j / D_j over the j whose window holds f: the mirrored
@@ -42,31 +42,32 @@ response_norm_kernel(T* __restrict__ y, const T* __restrict__ x, std::int64_t el
 template <class T>
 __global__ void __launch_bounds__(256)
 response_norm_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy, const T* __restrict__ x, std::int64_t total,
-                              int channels, int cells, int tile, int size, T alpha, T beta, T k, int power) {
-    DYNAMIC_SHARED(T, squares);  // [cells][tile + 2 (size - 1)], then terms [cells][tile + size - 1]
+                              int channels, int cells, int tile, int size, Wide<T> alpha, Wide<T> beta,
+                              Wide<T> k, int power) {
+    DYNAMIC_SHARED(Wide<T>, squares);  // [cells][tile + 2 (size - 1)], then terms [cells][tile + size - 1]
     const int before = size / 2, after = size - 1 - before;
     const int wide = tile + 2 * (size - 1), middle = tile + size - 1;
-    T* terms = squares + cells * wide;
+    Wide<T>* terms = squares + cells * wide;
     const int first = int(blockIdx.y) * tile;
     const std::int64_t cell = std::int64_t(blockIdx.x) * cells;
     const auto outside = [&](int i, int channel) { return cell + i >= total || channel < 0 || channel >= channels; };
 
     for (int item = threadIdx.x; item < cells * wide; item += 256) {
         const int i = item / wide, channel = first - (size - 1) + item % wide;
-        const T value = outside(i, channel) ? T(0) : x[(cell + i) * channels + channel];
+        const Wide<T> value = outside(i, channel) ? Wide<T>(0) : widen(x[(cell + i) * channels + channel]);
         squares[item] = value * value;
     }
     __syncthreads();
     // Term t belongs to channel first - after + t, whose window begins `before` channels earlier: at square t.
     for (int item = threadIdx.x; item < cells * middle; item += 256) {
         const int i = item / middle, t = item % middle, channel = first - after + t;
-        T term = 0;
+        Wide<T> term = 0;
         if (!outside(i, channel)) {
             const std::int64_t at = (cell + i) * channels + channel;
-            T base = 0;
+            Wide<T> base = 0;
             for (int j = 0; j < size; ++j) base += squares[i * wide + t + j];
             base = k + alpha * base;
-            term = dy[at] * x[at] * inverse_power(base, beta, power) / base;
+            term = widen(dy[at]) * widen(x[at]) * inverse_power(base, beta, power) / base;
         }
         terms[item] = term;
     }
@@ -74,11 +75,12 @@ response_norm_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy, cons
     for (int item = threadIdx.x; item < cells * tile; item += 256) {
         const int i = item / tile, t = item % tile, channel = first + t;
         if (outside(i, channel)) continue;
-        T base = 0, sum = 0;
+        Wide<T> base = 0, sum = 0;
         for (int j = 0; j < size; ++j) base += squares[i * wide + t + after + j];
         for (int j = 0; j < size; ++j) sum += terms[i * middle + t + j];
         const std::int64_t at = (cell + i) * channels + channel;
-        dx[at] = dy[at] * inverse_power(k + alpha * base, beta, power) - 2 * alpha * beta * x[at] * sum;
+        dx[at] = narrow<T>(widen(dy[at]) * inverse_power(k + alpha * base, beta, power) -
+                           2 * alpha * beta * widen(x[at]) * sum);
     }
 }
 
@@ -248,7 +250,7 @@ void response_norm(T* y, const T* x, std::int64_t cells, int channels, int size,
                    void* stream) {
     ZF_CHECK(cells >= 0 && channels >= 0 && size >= 1, "response_norm: sizes out of range");
     launch({blocks_x(cells * channels, 256), 256, stream}, response_norm_kernel<T>, y, x, cells * channels, channels, size,
-           T(alpha), T(beta), T(k), power_of(beta));
+           Wide<T>(alpha), Wide<T>(beta), Wide<T>(k), power_of(beta));
 }
 
 template <class T>
@@ -258,12 +260,12 @@ void response_norm_gradient(T* dx, const T* dy, const T* x, std::int64_t total, 
     if (!channels) return;
     const int tile = min(channels, 512), cells = max(1, 1024 / tile);
     const std::int64_t elements = std::int64_t(cells) * (2 * std::int64_t(tile) + 3 * (std::int64_t(size) - 1));
-    ZF_CHECK(elements * std::int64_t(sizeof(T)) <= 96 * 1024, "response_norm_gradient: size is too large for this device");
+    ZF_CHECK(elements * std::int64_t(sizeof(Wide<T>)) <= 96 * 1024, "response_norm_gradient: size is too large for this device");
     const unsigned tiles = blocks_yz(divide_up(channels, tile));
     ZF_CHECK(std::int64_t(tiles) * tile >= channels, "response_norm_gradient: too many channels");
-    launch({{blocks_x(total, cells), tiles}, 256, stream, std::size_t(elements) * sizeof(T)},
-           response_norm_gradient_kernel<T>, dx, dy, x, total, channels, cells, tile, size, T(alpha), T(beta), T(k),
-           power_of(beta));
+    launch({{blocks_x(total, cells), tiles}, 256, stream, std::size_t(elements) * sizeof(Wide<T>)},
+           response_norm_gradient_kernel<T>, dx, dy, x, total, channels, cells, tile, size, Wide<T>(alpha),
+           Wide<T>(beta), Wide<T>(k), power_of(beta));
 }
 
 template <class T>
@@ -309,7 +311,14 @@ void batch_norm_training_gradient(T* dx, const T* dy, const T* x, const T* mean,
 
 #define INSTANTIATE(T) \
     template void response_norm(T*, const T*, std::int64_t, int, int, double, double, double, void*); \
-    template void response_norm_gradient(T*, const T*, const T*, std::int64_t, int, int, double, double, double, void*); \
+    template void response_norm_gradient(T*, const T*, const T*, std::int64_t, int, int, double, double, double, void*);
+INSTANTIATE(float)
+INSTANTIATE(double)
+INSTANTIATE(float16)
+INSTANTIATE(bfloat16)
+#undef INSTANTIATE
+
+#define INSTANTIATE(T) \
     template void contrast_norm(T*, T*, const T*, const Bounds*, const Shape&, int, double, double, double, bool, void*); \
     template void contrast_norm_gradient(T*, T*, T*, T*, T*, T*, const T*, const T*, const Bounds*, const Shape&, int, \
                                          double, double, double, bool, bool, void*); \

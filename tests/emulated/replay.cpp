@@ -54,7 +54,14 @@ struct Argument {
             return T(number);
         else if constexpr (std::is_integral_v<T>)
             return T(integers.at(0));
-        else {
+        else if constexpr (std::is_same_v<T, Number> || std::is_same_v<T, Counter>) {
+            T result;
+            if (array.itemsize)
+                result.array = array;
+            else
+                result.value = integers.empty() ? decltype(result.value)(number) : decltype(result.value)(integers[0]);
+            return result;
+        } else {
             T result{};
             for (std::size_t i = 0; i < result.size(); ++i) result[i] = typename T::value_type(integers.at(i));
             return result;

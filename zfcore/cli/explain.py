@@ -24,8 +24,8 @@ from .common import (
     integer,
     load_model,
     names,
-    refuse_device,
     tell,
+    use_device,
 )
 from .studies import pair
 
@@ -83,7 +83,7 @@ def explain(
     architecture: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Seed = "0",
     force: Force = False,
     json: Json = False,
@@ -100,7 +100,7 @@ def explain(
     Several methods at once make one figure: a row for each picture and target, a column for each method.
     Writes index.html, figure.png, the raw arrays and summary.json.
     """
-    refuse_device(device)
+    use_device(device)
     guard_output(out, force)
     chosen = list(dict.fromkeys(names("--method", method)))
     for name in chosen:

@@ -66,6 +66,12 @@ class Attribution(Result):
     signed: bool
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first rows."""
+        from ..pictures.fragments import attribution_fragment
+
+        return attribution_fragment(self)
+
 
 @dataclass
 class Synthesis(Result):
@@ -91,6 +97,11 @@ class Synthesis(Result):
     dead: np.ndarray
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first images."""
+        from ..pictures.fragments import synthesis_fragment
+
+        return synthesis_fragment(self)
 
 @dataclass
 class Activations(Result):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import checks, rules
+from .. import backends, checks, rules
 from ..geometry import window_starts
 from ..network.changes import Changes
 from . import results
@@ -205,9 +205,9 @@ def occlusion(network: Any, image: Any, layer: str | None = None, *, map: int | 
     x = prepare(pixels)
     keep = [layer] + ([network.output] if count and network.output != layer else [])
     changes = Changes(network, x, keep, local)
-    base = np.asarray(changes.base[layer])
+    base = backends.to_numpy(changes.base[layer])
     map = int(base.reshape(-1, shape[-1]).max(axis=0).argmax()) if map is None else map
-    whole = probabilities(network, np.asarray(changes.base[network.output]))[0] if count else None
+    whole = probabilities(network, backends.to_numpy(changes.base[network.output]))[0] if count else None
     if number is None and whole is not None:
         number = int(whole.argmax())
     rows, columns = (window_starts(*sides) for sides in zip((height, width), size, step, strict=True))
