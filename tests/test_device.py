@@ -281,3 +281,13 @@ def test_the_command_line(cuda, capsys, monkeypatch):
         cli.main(["info", "--system", "--json"])
     assert end.value.code == 0
     assert '"cuda": "available"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("changed", "says"), [
+    ({"stream": 0}, "has stream 0; allowed: None, 1 .* 2 .*, or a stream's address"),
+    ({"data": (64, True)}, "is of a read-only array"),
+])
+def test_cuda_array_interface(cuda, changed, says):
+    described = {"shape": (1,), "typestr": "<f4", "data": (64, False), "version": 3, "stream": 1}
+    with pytest.raises(ValueError, match=f"renormalize_filters: weight of type .*{says}"):
+        ops.renormalize_filters(SimpleNamespace(__cuda_array_interface__={**described, **changed}), 1.0)
