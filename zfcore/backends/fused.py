@@ -14,15 +14,15 @@ class Fused:
 
     _run: Any
 
-    def convolution_pool(self, y: Any, switches: Any, x: Any, weight: Any, bias: Any, bounds: Any, size: Any, stride: Any,
-                         padding: Any, dilation: Any, groups: int, relu: bool, window: Any, window_stride: Any,
-                         before: Any) -> None:
+    def convolution_pool(self, y: Any, switches: Any, x: Any, weight: Any, bias: Any, bounds: Any, size: Any,
+                         stride: Any, padding: Any, dilation: Any, groups: int, relu: bool, window: Any,
+                         window_stride: Any, before: Any) -> None:
         """Fill y and switches (N, P', Q', K): convolution_forward, whose maps are `size` = (P, Q), then max_pool.
 
         Plain arithmetic; windows of at most 64 cells.
         """
-        self._run("convolution_pool", y, switches, x, weight, bias, bounds, size, stride, padding, dilation, groups, relu,
-                  window, window_stride, before)
+        self._run("convolution_pool", y, switches, x, weight, bias, bounds, size, stride, padding, dilation, groups,
+                  relu, window, window_stride, before)
 
     def unpool_filter(self, dx: Any, y: Any, switches: Any, weight: Any, bounds: Any, window: Any, window_stride: Any,
                       before: Any, last_wins: bool, rectify: bool, size: Any, stride: Any, padding: Any, dilation: Any,
@@ -38,7 +38,12 @@ class Fused:
         `copy`, unless None, receives the weights too, in their type or of 16 bits. `learning_rate` may be a float64
         array (1,) of the backend, which is read when the kernel runs.
         """
-        self._run("sgd_filters", weight, velocity, copy, gradient, learning_rate, momentum, decay, rate_in_velocity, radius)
+        self._run("sgd_filters", weight, velocity, copy, gradient, learning_rate, momentum, decay, rate_in_velocity,
+                  radius)
+
+    def pad_channels(self, y: Any, x: Any) -> None:
+        """Fill y (rows, wide) with x (rows, channels), then zeros."""
+        self._run("pad_channels", y, x)
 
     def convert(self, y: Any, x: Any) -> None:
         """Fill y with x: one of float32, the other float16 or the bits of bfloat16 (uint16)."""
