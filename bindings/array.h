@@ -14,7 +14,7 @@ namespace zf::bindings {
 
 struct Array {
     void* data = nullptr;  // null also for None, where an operation allows it
-    char kind = 0;         // of the elements: 'f', 'i' or 'u', as NumPy names them
+    char kind = 0;         // of the elements: 'f', 'i' or 'u', as NumPy names them; bfloat16 crosses as 'u' of 2 bytes
     int itemsize = 0;
     bool writable = false;
     std::vector<std::int64_t> shape;
@@ -43,8 +43,9 @@ struct Array {
 
     template <class T>
     bool holds() const {
-        return itemsize == int(sizeof(T)) &&
-               kind == (std::is_floating_point_v<T> ? 'f' : std::is_unsigned_v<T> ? 'u' : 'i');
+        constexpr bool real = std::is_floating_point_v<T> || std::is_same_v<T, float16>;
+        constexpr bool natural = std::is_unsigned_v<T> || std::is_same_v<T, bfloat16>;
+        return itemsize == int(sizeof(T)) && kind == (real ? 'f' : natural ? 'u' : 'i');
     }
 
     template <class T>
@@ -68,8 +69,33 @@ void with_type(const Array& array, F&& operation) {
     else if (array.holds<double>())
         operation(0.0);
     else
-        throw std::invalid_argument("an array of neither float32 nor float64");
+        throw std::invalid_argument("an array of none of the types that this operation takes");
 }
+
+// The same with the types of 16 bits.
+template <class F>
+void with_storage(const Array& array, F&& operation) {
+    if (array.holds<float16>())
+        operation(float16{});
+    else if (array.holds<bfloat16>())
+        operation(bfloat16{});
+    else
+        with_type(array, operation);
+}
+
+// A setting: a number, or an array of one in device memory, float64 or uint64.
+template <class T>
+struct Given {
+    T value{};
+    Array array;
+    Setting<T> setting() const {
+        if (!array.data) return value;
+        if (array.size() != 1) throw std::invalid_argument("a setting in memory is not one number");
+        return Setting<T>::at(array.in<T>());
+    }
+};
+using Number = Given<double>;
+using Counter = Given<std::uint64_t>;
 
 using Pair = std::array<int, 2>;
 using Stream = std::uintptr_t;

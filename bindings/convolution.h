@@ -8,7 +8,11 @@ namespace zf::bindings {
 
 using Quad = std::array<int, 4>;
 
-inline Precision precision(bool tf32) { return tf32 ? Precision::tf32 : Precision::float32; }
+// The number of a precision's name in ops.h.
+inline Precision precision_of(int number) {
+    require(number >= 0 && number <= int(Precision::bfloat16), "convolution: no such precision");
+    return Precision(number);
+}
 
 // x (N, H, W, C), weight (K, R, S, C / groups), y (N, P, Q, K); padding (top, bottom, left, right).
 inline Convolution convolution_of(const Array& x, const Array& weight, const Array& y, Pair stride, Quad padding,
@@ -24,22 +28,22 @@ inline Convolution convolution_of(const Array& x, const Array& weight, const Arr
 }
 
 inline void convolution_forward(Array y, Array x, Array weight, Array bias, Pair stride, Quad padding, Pair dilation,
-                                int groups, bool relu, bool tf32, Stream stream) {
+                                int groups, bool relu, int precision, Stream stream) {
     require(!bias.data || bias.size() == weight.extent(0), "convolution: not one bias a filter");
     const Convolution sizes = convolution_of(x, weight, y, stride, padding, dilation, groups);
-    with_type(x, [&](auto zero) {
+    with_storage(x, [&](auto zero) {
         using T = decltype(zero);
-        zf::convolution_forward(y.out<T>(), x.in<T>(), weight.in<T>(), bias.in<T>(), sizes, relu, precision(tf32),
+        zf::convolution_forward(y.out<T>(), x.in<T>(), weight.in<T>(), bias.in<Wide<T>>(), sizes, relu, precision_of(precision),
                                 pointer(stream));
     });
 }
 
 inline void convolution_input_gradient(Array dx, Array dy, Array weight, Pair stride, Quad padding, Pair dilation,
-                                       int groups, bool tf32, Stream stream) {
+                                       int groups, int precision, Stream stream) {
     const Convolution sizes = convolution_of(dx, weight, dy, stride, padding, dilation, groups);
-    with_type(dx, [&](auto zero) {
+    with_storage(dx, [&](auto zero) {
         using T = decltype(zero);
-        zf::convolution_input_gradient(dx.out<T>(), dy.in<T>(), weight.in<T>(), sizes, precision(tf32),
+        zf::convolution_input_gradient(dx.out<T>(), dy.in<T>(), weight.in<T>(), sizes, precision_of(precision),
                                        pointer(stream));
     });
 }
@@ -52,14 +56,44 @@ inline std::int64_t weight_gradient_workspace(Array dweight, Array dy, Array x, 
 }
 
 inline void convolution_weight_gradient(Array dweight, Array workspace, Array dy, Array x, Pair stride, Quad padding,
-                                        Pair dilation, int groups, bool tf32, Stream stream) {
+                                        Pair dilation, int groups, int precision, Stream stream) {
     const Convolution sizes = convolution_of(x, dweight, dy, stride, padding, dilation, groups);
     require(workspace.size() >= weight_gradient_workspace(dweight, dy, x, stride, padding, dilation, groups),
             "convolution_weight_gradient: too small a workspace");
-    with_type(x, [&](auto zero) {
+    with_storage(x, [&](auto zero) {
         using T = decltype(zero);
-        zf::convolution_weight_gradient(dweight.out<T>(), workspace.out<T>(), dy.in<T>(), x.in<T>(), sizes,
-                                        precision(tf32), pointer(stream));
+        zf::convolution_weight_gradient(dweight.out<Wide<T>>(), workspace.out<Wide<T>>(), dy.in<T>(), x.in<T>(), sizes,
+                                        precision_of(precision), pointer(stream));
+    });
+}
+
+// y (N, O), x (N, I), weight (O, I); the workspace holds linear_workspace(N, O, I) elements.
+inline void linear_forward(Array y, Array workspace, Array x, Array weight, Array bias, bool relu, int precision,
+                           Stream stream) {
+    const int rows = x.length(0), inputs = x.length(1), outputs = weight.length(0);
+    require(y.extent(0) == rows && y.extent(1) == outputs && weight.extent(1) == inputs &&
+                y.size() == std::int64_t(rows) * outputs,
+            "linear: arrays do not fit together");
+    require(!bias.data || bias.size() == outputs, "linear: not one bias an output");
+    require(!workspace.data || workspace.size() >= linear_workspace(rows, outputs, inputs), "linear: too small a workspace");
+    with_storage(x, [&](auto zero) {
+        using T = decltype(zero);
+        zf::linear_forward(y.out<T>(), workspace.out<Wide<T>>(), x.in<T>(), weight.in<T>(), bias.in<Wide<T>>(), rows, inputs,
+                           outputs, relu, precision_of(precision), pointer(stream));
+    });
+}
+
+// dx (N, I), dy (N, O), weight (O, I); the workspace holds linear_workspace(N, I, O) elements.
+inline void linear_input_gradient(Array dx, Array workspace, Array dy, Array weight, int precision, Stream stream) {
+    const int rows = dx.length(0), inputs = dx.length(1), outputs = weight.length(0);
+    require(dy.extent(0) == rows && dy.extent(1) == outputs && weight.extent(1) == inputs &&
+                dy.size() == std::int64_t(rows) * outputs,
+            "linear: arrays do not fit together");
+    require(!workspace.data || workspace.size() >= linear_workspace(rows, inputs, outputs), "linear: too small a workspace");
+    with_storage(dx, [&](auto zero) {
+        using T = decltype(zero);
+        zf::linear_input_gradient(dx.out<T>(), workspace.out<Wide<T>>(), dy.in<T>(), weight.in<T>(), rows, inputs, outputs,
+                                  precision_of(precision), pointer(stream));
     });
 }
 

@@ -46,6 +46,21 @@ struct type_caster<zf::bindings::Array> {
     }
 };
 
+// A number, or an array of shape (1,); arrays of no dimension, and NumPy's scalars, are numbers.
+template <class T>
+struct type_caster<zf::bindings::Given<T>> {
+    PYBIND11_TYPE_CASTER(zf::bindings::Given<T>, const_name("number or array"));
+
+    bool load(handle source, bool convert) {
+        const bool is_array = hasattr(source, ZF_ARRAY_INTERFACE) &&
+                              !py::cast<tuple>(py::cast<dict>(source.attr(ZF_ARRAY_INTERFACE))["shape"]).empty();
+        make_caster<zf::bindings::Array> array;
+        if (is_array) return array.load(source, convert) && (value.array = cast_op<zf::bindings::Array&>(array), true);
+        make_caster<T> number;
+        return number.load(source, true) && (value.value = cast_op<T>(number), true);
+    }
+};
+
 }  // namespace pybind11::detail
 
 PYBIND11_MODULE(ZF_MODULE, module) {
@@ -54,6 +69,7 @@ PYBIND11_MODULE(ZF_MODULE, module) {
     });
     module.def("channel_sum_parts", zf::channel_sum_parts);
     module.def("weight_gradient_workspace", zf::bindings::weight_gradient_workspace);
+    module.def("linear_workspace", zf::linear_workspace);
 #ifdef ZF_TARGETS
     module.attr("targets") = ZF_TARGETS;  // as CMake names them: "80-real 90a-real 90-virtual"
 #endif

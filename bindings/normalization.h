@@ -20,7 +20,7 @@ inline Shape shape_of(const Array& x) {
 
 inline void response_norm(Array y, Array x, int size, double alpha, double beta, double k, Stream stream) {
     same_shape(y, x);
-    with_type(x, [&](auto zero) {
+    with_storage(x, [&](auto zero) {
         using T = decltype(zero);
         zf::response_norm(y.out<T>(), x.in<T>(), x.rows(), x.length(-1), size, alpha, beta, k, pointer(stream));
     });
@@ -30,7 +30,7 @@ inline void response_norm_gradient(Array dx, Array dy, Array x, int size, double
                                    Stream stream) {
     same_shape(dx, x);
     same_shape(dy, x);
-    with_type(x, [&](auto zero) {
+    with_storage(x, [&](auto zero) {
         using T = decltype(zero);
         zf::response_norm_gradient(dx.out<T>(), dy.in<T>(), x.in<T>(), x.rows(), x.length(-1), size, alpha, beta, k,
                                    pointer(stream));

@@ -5,6 +5,7 @@
 // the sanitizers' stand-alone program are both made from it.
 #pragma once
 
+#include "chains.h"
 #include "convolution.h"
 #include "normalization.h"
 #include "pooling.h"
@@ -17,9 +18,13 @@ void operations(Define&& define) {
     define("convolution_forward", convolution_forward);
     define("convolution_input_gradient", convolution_input_gradient);
     define("convolution_weight_gradient", convolution_weight_gradient);
+    define("linear_forward", linear_forward);
+    define("linear_input_gradient", linear_input_gradient);
     define("max_pool", max_pool);
     define("check_switches", check_switches);
     define("max_unpool", max_unpool);
+    define("convolution_pool", convolution_pool);
+    define("unpool_filter", unpool_filter);
     define("average_pool", average_pool);
     define("average_pool_gradient", average_pool_gradient);
     define("global_average_pool", global_average_pool);
@@ -39,7 +44,9 @@ void operations(Define&& define) {
     define("relu_guided", relu_guided);
     define("add", add);
     define("dropout", dropout);
+    define("convert", convert);
     define("copy_columns", copy_columns);
+    define("pad_channels", pad_channels);
     define("clear_outside", clear_outside);
     define("softmax", softmax);
     define("softmax_cross_entropy", softmax_cross_entropy);
@@ -48,6 +55,7 @@ void operations(Define&& define) {
     define("sgd_step", sgd_step);
     define("adam_step", adam_step);
     define("renormalize_filters", renormalize_filters);
+    define("sgd_filters", sgd_filters);
 }
 
 }  // namespace zf::bindings

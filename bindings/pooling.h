@@ -20,7 +20,7 @@ inline Windows windows(Pair window, Pair stride, Pair before) {
 inline void max_pool(Array y, Array switches, Array x, Array bounds, Pair window, Pair stride, Pair before,
                      Stream stream) {
     require(y.shape == switches.shape, "max_pool: y and switches differ in shape");
-    with_type(x, [&](auto zero) {
+    with_storage(x, [&](auto zero) {
         using T = decltype(zero);
         zf::max_pool(y.out<T>(), switches.out<std::uint8_t>(), x.in<T>(), bounds_of(bounds, x.extent(0)), maps(x, y),
                      windows(window, stride, before), pointer(stream));
@@ -40,7 +40,7 @@ inline void check_switches(Array bad, Array switches, Array bounds, Pair window,
 inline void max_unpool(Array x, Array y, Array switches, Array bounds, Pair window, Pair stride, Pair before,
                        bool last_wins, Stream stream) {
     require(y.shape == switches.shape, "max_unpool: y and switches differ in shape");
-    with_type(x, [&](auto zero) {
+    with_storage(x, [&](auto zero) {
         using T = decltype(zero);
         zf::max_unpool(x.out<T>(), y.in<T>(), switches.in<std::uint8_t>(), bounds_of(bounds, x.extent(0)), maps(x, y),
                        windows(window, stride, before), last_wins, pointer(stream));
@@ -49,7 +49,7 @@ inline void max_unpool(Array x, Array y, Array switches, Array bounds, Pair wind
 
 inline void average_pool(Array y, Array x, Array bounds, Array counted, Pair window, Pair stride, Pair before,
                          Stream stream) {
-    with_type(x, [&](auto zero) {
+    with_storage(x, [&](auto zero) {
         using T = decltype(zero);
         zf::average_pool(y.out<T>(), x.in<T>(), bounds_of(bounds, x.extent(0)), bounds_of(counted, x.extent(0)),
                          maps(x, y), windows(window, stride, before), pointer(stream));
@@ -58,7 +58,7 @@ inline void average_pool(Array y, Array x, Array bounds, Array counted, Pair win
 
 inline void average_pool_gradient(Array dx, Array dy, Array bounds, Array counted, Pair window, Pair stride,
                                   Pair before, Stream stream) {
-    with_type(dx, [&](auto zero) {
+    with_storage(dx, [&](auto zero) {
         using T = decltype(zero);
         zf::average_pool_gradient(dx.out<T>(), dy.in<T>(), bounds_of(bounds, dx.extent(0)),
                                   bounds_of(counted, dx.extent(0)), maps(dx, dy), windows(window, stride, before),
@@ -75,14 +75,14 @@ inline std::int64_t cells(const Array& map, const Array& vector) {
 }
 
 inline void global_average_pool(Array y, Array x, Stream stream) {
-    with_type(x, [&](auto zero) {
+    with_storage(x, [&](auto zero) {
         using T = decltype(zero);
         zf::global_average_pool(y.out<T>(), x.in<T>(), x.length(0), cells(x, y), x.length(3), pointer(stream));
     });
 }
 
 inline void global_average_pool_gradient(Array dx, Array dy, Stream stream) {
-    with_type(dx, [&](auto zero) {
+    with_storage(dx, [&](auto zero) {
         using T = decltype(zero);
         zf::global_average_pool_gradient(dx.out<T>(), dy.in<T>(), dx.length(0), cells(dx, dy), dx.length(3),
                                          pointer(stream));
@@ -91,7 +91,7 @@ inline void global_average_pool_gradient(Array dx, Array dy, Stream stream) {
 
 inline void map_maximum(Array values, Array positions, Array x, Stream stream) {
     require(values.shape == positions.shape, "map_maximum: values and positions differ in shape");
-    with_type(x, [&](auto zero) {
+    with_storage(x, [&](auto zero) {
         using T = decltype(zero);
         zf::map_maximum(values.out<T>(), positions.out<std::int32_t>(), x.in<T>(), x.length(0), cells(x, values),
                         x.length(3), pointer(stream));
@@ -100,7 +100,7 @@ inline void map_maximum(Array values, Array positions, Array x, Stream stream) {
 
 inline void global_max_pool_gradient(Array dx, Array dy, Array positions, Stream stream) {
     require(dy.shape == positions.shape, "global_max_pool_gradient: dy and positions differ in shape");
-    with_type(dx, [&](auto zero) {
+    with_storage(dx, [&](auto zero) {
         using T = decltype(zero);
         zf::global_max_pool_gradient(dx.out<T>(), dy.in<T>(), positions.in<std::int32_t>(), dx.length(0), cells(dx, dy),
                                      dx.length(3), pointer(stream));

@@ -60,14 +60,14 @@ def readable(names: list[str]) -> list[str]:
 
 
 def without_tensor_cores(made: Path) -> list[str] | None:
-    """Kernels called *_tf32_* whose machine code has no HMMA or touches local memory; None: no cuobjdump."""
+    """Kernels called *_tensor_* whose machine code has no HMMA or touches local memory; None: no cuobjdump."""
     if not shutil.which("cuobjdump") or not shutil.which("nvdisasm"):
         return None
     code = subprocess.run(["cuobjdump", "-sass", made], capture_output=True, text=True, check=True).stdout
     wrong = []
     for function in re.split(r"\bFunction : ", code)[1:]:
         name = function.split(maxsplit=1)[0]
-        if "_tf32_" in name and (" HMMA." not in function or re.search(r" (LDL|STL)\b", function)):
+        if "_tensor_" in name and (" HMMA." not in function or re.search(r" (LDL|STL)\b", function)):
             wrong.append(name)
     return wrong
 
@@ -97,7 +97,7 @@ def main() -> int:
                 print(line)
                 bad += 1
         wrong = without_tensor_cores(made)
-        if "_tf32_" in result.stderr:
+        if "_tensor_" in result.stderr:
             found = "not looked for: no cuobjdump" if wrong is None else f"missing in {wrong}" if wrong else "in all"
             print(f"{source.name}: tensor-core instructions {found}")
             bad += len(wrong or [])

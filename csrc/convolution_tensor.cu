@@ -1,8 +1,9 @@
-// Convolution on tensor cores: float32 arrays, factors rounded to tf32, sums in float32.
+// Convolution on tensor cores: float32 arrays with factors rounded to tf32, or arrays of float16 or bfloat16,
+// which are factors as they are; sums in float32.
 //
-// A block of eight warps computes 128 x 64 results in steps of 32 terms; a warp 32 x 32 of them, as 2 x 4
-// tiles of 16 x 8. Three steps are in flight: cp.async fills one part of the shared memory while another
-// is multiplied. The order of every sum is that of the steps, so it depends on the window alone.
+// A block of eight warps computes 128 x 64 results in steps of 128 bytes of terms (32 floats, or 64 of 16 bits); a
+// warp 32 x 32 of them, as 2 x 4 tiles of 16 x 8. Three steps are in flight: cp.async fills one part of the shared
+// memory while another is multiplied. The order of every sum is that of the steps, so it depends on the window alone.
 #include "gather.cuh"
 
 namespace zf {
@@ -10,59 +11,98 @@ namespace {
 
 // ----------------------------------------------------------------------------------------- kernels
 
-constexpr int tile_rows = 128, tile_columns = 64, step = 32, stages = 3, block_threads = 256;
-constexpr int part = 4;             // floats in one 16-byte copy
-constexpr int parts = step / part;  // of a row of terms
+constexpr int tile_rows = 128, tile_columns = 64, stages = 3, block_threads = 256;
+constexpr int parts = 8;  // 16-byte copies in a step of one row of terms
+template <class T>
+constexpr int part = 16 / int(sizeof(T));  // terms in one of them
+template <class T>
+constexpr int step = parts * part<T>;
 
-// Two layouts of a tile in shared memory; both give the lanes of a fragment 32 different banks.
-// Terms together: [row][32 terms], the 16-byte parts of a row exchanged by the row's number.
+// Two layouts of a tile in shared memory; both give the eight rows of a matrix, or the lanes of a fragment, all banks.
+// Terms together: [row][terms of a step], the 16-byte parts of a row exchanged by the row's number.
+template <class T>
 __device__ __forceinline__ int swizzled(int row, int term) {
-    return row * step + ((term / part) ^ (row % parts)) * part + term % part;
+    return row * step<T> + ((term / part<T>) ^ (row % parts)) * part<T> + term % part<T>;
 }
-// Terms apart: [term][width], rows 8 floats longer than the tile.
+// Terms apart: [term][width], rows 8 elements longer than the tile.
 template <int width>
 __device__ __forceinline__ int apart(int term, int row) {
     return term * (width + 8) + row;
 }
 
-__host__ __device__ constexpr int together_size(int width) { return width * step; }
-__host__ __device__ constexpr int apart_size(int width) { return (width + 8) * step; }
+template <class T>
+__host__ __device__ constexpr int tile_size(bool terms_apart, int width) {
+    return (terms_apart ? width + 8 : width) * step<T>;
+}
 
-// The products of one step. Rows: cells, terms together, or filters of a weight gradient, terms apart.
-template <bool rows_apart, bool columns_apart>
-__device__ __forceinline__ void multiply(FragmentC (&results)[2][4], const float* rows, const float* columns, int down,
-                                         int across, int lane) {
-    const int g = lane / 4, c = lane % 4;
+// What goes into the tensor core: floats are rounded, 16 bits are factors already.
+template <class T>
+__device__ __forceinline__ std::uint32_t factors(std::uint32_t bits) {
+    return std::is_same_v<T, float> ? to_tf32(bits_to_float(bits)) : bits;
+}
+
+// The 16 x depth fragment of rows from `row` on, of product k of the step.
+template <class T, bool terms_apart>
+__device__ __forceinline__ void load_rows(FragmentA& a, const T* rows, int row, int k, int lane) {
+    const int matrix = lane / 8, line = lane % 8;
+    if constexpr (!terms_apart) {
+        load_matrices<false>(a, rows + swizzled<T>(row + 8 * (matrix & 1) + line, (2 * k + (matrix >> 1)) * part<T>));
+    } else if constexpr (sizeof(T) == 2) {
+        load_matrices<true>(a, rows + apart<tile_rows>(16 * k + 8 * (matrix >> 1) + line, row + 8 * (matrix & 1)));
+    } else {
 #pragma unroll
-    for (int k = 0; k < step; k += 8) {
+        for (int v = 0; v < 4; ++v)
+            a[v] = float_to_bits(rows[apart<tile_rows>(8 * k + lane % 4 + 4 * (v >> 1), row + lane / 4 + 8 * (v & 1))]);
+    }
+#pragma unroll
+    for (int v = 0; v < 4; ++v) a[v] = factors<T>(a[v]);
+}
+
+// Two depth x 8 fragments, of columns from `column` on and of the next eight: b[2 i + v] is register v of i.
+template <class T, bool terms_apart>
+__device__ __forceinline__ void load_columns(std::uint32_t (&b)[4], const T* columns, int column, int k, int lane) {
+    const int matrix = lane / 8, line = lane % 8;
+    if constexpr (!terms_apart) {
+        load_matrices<false>(b, columns + swizzled<T>(column + 8 * (matrix >> 1) + line, (2 * k + (matrix & 1)) * part<T>));
+    } else if constexpr (sizeof(T) == 2) {
+        load_matrices<true>(b, columns + apart<tile_columns>(16 * k + 8 * (matrix & 1) + line, column + 8 * (matrix >> 1)));
+    } else {
+#pragma unroll
+        for (int v = 0; v < 4; ++v)
+            b[v] = float_to_bits(
+                columns[apart<tile_columns>(8 * k + lane % 4 + 4 * (v & 1), column + lane / 4 + 8 * (v >> 1))]);
+    }
+#pragma unroll
+    for (int v = 0; v < 4; ++v) b[v] = factors<T>(b[v]);
+}
+
+// The products of one step: four, of 32 bytes of terms each.
+template <class T, bool rows_apart, bool columns_apart>
+__device__ __forceinline__ void multiply(FragmentC (&results)[2][4], const T* rows, const T* columns, int down, int across,
+                                         int lane) {
+#pragma unroll
+    for (int k = 0; k < parts / 2; ++k) {
         FragmentA a[2];
-        FragmentB b[4];
+        std::uint32_t b[2][4];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) load_rows<T, rows_apart>(a[i], rows, down + 16 * i, k, lane);
+#pragma unroll
+        for (int j = 0; j < 2; ++j) load_columns<T, columns_apart>(b[j], columns, across + 16 * j, k, lane);
 #pragma unroll
         for (int i = 0; i < 2; ++i)
 #pragma unroll
-            for (int v = 0; v < 4; ++v) {
-                const int row = down + 16 * i + g + 8 * (v & 1), term = k + c + 4 * (v >> 1);
-                a[i][v] = to_tf32(rows[rows_apart ? apart<tile_rows>(term, row) : swizzled(row, term)]);
+            for (int j = 0; j < 4; ++j) {
+                const FragmentB column = {b[j / 2][2 * (j % 2)], b[j / 2][2 * (j % 2) + 1]};
+                multiply_tile<T>(results[i][j], a[i], column);
             }
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
-#pragma unroll
-            for (int v = 0; v < 2; ++v) {
-                const int column = across + 8 * j + g, term = k + c + 4 * v;
-                b[j][v] = to_tf32(columns[columns_apart ? apart<tile_columns>(term, column) : swizzled(column, term)]);
-            }
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-#pragma unroll
-            for (int j = 0; j < 4; ++j) multiply_tf32(results[i][j], a[i], b[j]);
     }
 }
 
-// The pipeline over `count` steps; fetch(step, stage) issues this thread's copies of one step.
-template <bool rows_apart, bool columns_apart, class F>
-__device__ __forceinline__ void pipeline(FragmentC (&results)[2][4], float* memory, int count, F&& fetch) {
-    constexpr int rows_size = rows_apart ? apart_size(tile_rows) : together_size(tile_rows);
-    constexpr int size = rows_size + (columns_apart ? apart_size(tile_columns) : together_size(tile_columns));
+// The pipeline over `count` steps; fetch(step, rows, columns) issues this thread's copies of one step.
+template <class T, bool rows_apart, bool columns_apart, class F>
+__device__ __forceinline__ void pipeline(FragmentC (&results)[2][4], T* memory, int count, F&& fetch) {
+    constexpr int rows_size = tile_size<T>(rows_apart, tile_rows);
+    constexpr int size = rows_size + tile_size<T>(columns_apart, tile_columns);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     for (int i = 0; i < stages - 1; ++i) {
         if (i < count) fetch(i, memory + i * size, memory + i * size + rows_size);
@@ -72,48 +112,59 @@ __device__ __forceinline__ void pipeline(FragmentC (&results)[2][4], float* memo
         copies_wait<stages - 2>();
         __syncthreads();  // the copies of all threads are there, and the stage before last is free
         const int next = i + stages - 1;
-        float* free = memory + next % stages * size;
+        T* free = memory + next % stages * size;
         if (next < count) fetch(next, free, free + rows_size);
         copies_commit();
-        const float* now = memory + i % stages * size;
-        multiply<rows_apart, columns_apart>(results, now, now + rows_size, warp / 2 * 32, warp % 2 * 32, lane);
+        const T* now = memory + i % stages * size;
+        multiply<T, rows_apart, columns_apart>(results, now, now + rows_size, warp / 2 * 32, warp % 2 * 32, lane);
     }
     copies_wait<0>();
 }
 
+// Two neighbouring results, the first at a column that is even; `pairs`: they can be written at once.
+template <class T>
+__device__ __forceinline__ void store_pair(T* target, int column, int width, bool pairs, float first, float second) {
+    if (pairs && column < width) {
+        store(target + column, Vector<float, 2>{{first, second}});
+    } else {
+        if (column < width) target[column] = narrow<T>(first);
+        if (column + 1 < width) target[column + 1] = narrow<T>(second);
+    }
+}
+
 // The place of one cell in the input of a gather.
-struct Cell {
-    const float* image;
+template <class T>
+struct Origin {
+    const T* image;
     int row, column;
 };
 
 // Grid: x over tiles of cells, y over tiles of columns, z over groups. Thread t copies part t % 8 of cells
-// t / 8 + 32 i; of the filters the same way, or, transposed, part t % 16 of terms t / 16 + 16 i.
-// `vectors`: depth and addresses allow 16-byte copies; else floats one by one.
-template <bool transposed, bool vectors>
+// t / 8 + 32 i; of the filters the same way, or, transposed, one part of 64 / part columns of every
+// (256 part / 64)th term; each part in copies of `count` terms, as depth and addresses allow (a first layer's three
+// channels: pad_channels makes them four).
+template <class T, bool transposed, int count>
 __global__ void __launch_bounds__(block_threads, 2)
-gather_tf32_kernel(float* __restrict__ out, const float* __restrict__ in, const float* __restrict__ weight,
-                   const float* __restrict__ bias, Gather g, bool relu) {
-    DYNAMIC_SHARED(float, memory);
+gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __restrict__ weight,
+                     const float* __restrict__ bias, Gather g, bool relu, bool pairs) {
+    DYNAMIC_SHARED(T, memory);
+    constexpr int wide = tile_columns / part<T>, terms_apart = block_threads / wide;
     const int t = threadIdx.x, group = blockIdx.z;
-    const std::int64_t cells = std::int64_t(g.batch) * g.down.outputs * g.across.outputs;
     const std::int64_t first_cell = std::int64_t(blockIdx.x) * tile_rows;
     const int first_column = int(blockIdx.y) * tile_columns, terms = g.down.taps * g.across.taps * g.depth;
 
-    Cell place[4];
+    Origin<T> place[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        const std::int64_t cell = first_cell + t / parts + 32 * i;
-        const int q = int(cell % g.across.outputs), p = int(cell / g.across.outputs % g.down.outputs);
-        const std::int64_t n = cell < cells ? cell / g.across.outputs / g.down.outputs : 0;
-        place[i].image = in + n * g.in_rows * g.in_columns * g.in_channels + group * g.depth;
-        place[i].row = cell < cells ? p * g.down.stride + g.down.offset : -0x40000000;  // outside, whatever the tap
-        place[i].column = q * g.across.stride + g.across.offset;
+        const Cell cell = cell_of(g, first_cell + t / parts + 32 * i);
+        const std::int64_t image = max(cell.image, 0);
+        place[i].image = in + image * g.in_rows * g.in_columns * g.in_channels + group * g.depth;
+        place[i].row = cell.image >= 0 ? cell.p * g.down.stride + g.down.offset : -0x40000000;  // outside, whatever the tap
+        place[i].column = cell.q * g.across.stride + g.across.offset;
     }
 
     // Copies `count` terms from `term` on, all of one tap, of this thread's four cells.
-    const auto copy_cells = [&](auto count, float* rows, int term, int first) {
-        constexpr int width = decltype(count)::value;
+    const auto copy_cells = [&](T* rows, int term, int first) {
         const int tap = term / g.depth, channel = term - tap * g.depth;
         const int down = tap / g.across.taps, across = tap - down * g.across.taps;
 #pragma unroll
@@ -121,20 +172,19 @@ gather_tf32_kernel(float* __restrict__ out, const float* __restrict__ in, const 
             const int r = place[i].row + down * g.down.tap_step, s = place[i].column + across * g.across.tap_step;
             const bool valid = term < terms && r >= 0 && r < g.in_rows && s >= 0 && s < g.in_columns;
             const std::int64_t at = valid ? (std::int64_t(r) * g.in_columns + s) * g.in_channels + channel : 0;
-            copy_async<width>(rows + swizzled(t / parts + 32 * i, term - first), place[i].image + at, valid);
+            copy_async<count>(rows + swizzled<T>(t / parts + 32 * i, term - first), place[i].image + at, valid);
         }
     };
-    const auto copy_filters = [&](auto count, float* columns, int offset, int first) {
-        constexpr int width = decltype(count)::value;
+    const auto copy_filters = [&](T* columns, int offset, int first) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
             if (!transposed) {
-                const int filter = t / parts + 32 * i, term = first + t % parts * part + offset;
+                const int filter = t / parts + 32 * i, term = first + t % parts * part<T> + offset;
                 const bool valid = term < terms && first_column + filter < g.width;
                 const std::int64_t at = valid ? (std::int64_t(group) * g.width + first_column + filter) * terms + term : 0;
-                copy_async<width>(columns + swizzled(filter, term - first), weight + at, valid);
+                copy_async<count>(columns + swizzled<T>(filter, term - first), weight + at, valid);
             } else {
-                const int term = first + t / 16 + 16 * i, column = t % 16 * part + offset;
+                const int term = first + t / wide + terms_apart * i, column = t % wide * part<T> + offset;
                 const bool valid = term < terms && first_column + column < g.width;
                 std::int64_t at = 0;
                 if (valid) {
@@ -144,85 +194,79 @@ gather_tf32_kernel(float* __restrict__ out, const float* __restrict__ in, const 
                     const std::int64_t k = std::int64_t(group) * g.depth + (term - tap * g.depth);
                     at = ((k * g.filter_rows + r) * g.filter_columns + s) * g.filter_channels + first_column + column;
                 }
-                copy_async<width>(columns + apart<tile_columns>(term - first, column), weight + at, valid);
+                copy_async<count>(columns + apart<tile_columns>(term - first, column), weight + at, valid);
             }
         }
     };
-    const auto fetch = [&](int number, float* rows, float* columns) {
-        const int first = number * step, term = first + t % parts * part;
-        if (vectors) {
-            copy_cells(std::integral_constant<int, part>(), rows, term, first);
-            copy_filters(std::integral_constant<int, part>(), columns, 0, first);
-        } else {
-            for (int i = 0; i < part; ++i) {
-                copy_cells(std::integral_constant<int, 1>(), rows, term + i, first);
-                copy_filters(std::integral_constant<int, 1>(), columns, i, first);
-            }
+    const auto fetch = [&](int number, T* rows, T* columns) {
+        const int first = number * step<T>, term = first + t % parts * part<T>;
+#pragma unroll
+        for (int i = 0; i < part<T>; i += count) {
+            copy_cells(rows, term + i, first);
+            copy_filters(columns, i, first);
         }
     };
 
     FragmentC results[2][4] = {};
-    pipeline<false, transposed>(results, memory, divide_up(terms, step), fetch);
+    pipeline<T, false, transposed>(results, memory, divide_up(terms, step<T>), fetch);
 
     const int warp = t / 32, lane = t % 32;
+    const auto finished = [&](float value, int column) {
+        if (bias && column < g.width) value += bias[group * g.width + column];
+        return relu && value <= 0 ? 0.0f : value;
+    };
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const std::int64_t cell = first_cell + warp / 2 * 32 + 16 * i + lane / 4 + 8 * half;
-            if (cell >= cells) continue;
-            const int q = int(cell % g.across.outputs), p = int(cell / g.across.outputs % g.down.outputs);
-            const std::int64_t n = cell / g.across.outputs / g.down.outputs;
-            const int r = g.down.first + p * g.down.spacing, s = g.across.first + q * g.across.spacing;
-            float* target = out + ((n * g.out_rows + r) * g.out_columns + s) * g.out_channels + group * g.width;
+            const Cell cell = cell_of(g, first_cell + warp / 2 * 32 + 16 * i + lane / 4 + 8 * half);
+            if (cell.image < 0) continue;
+            const int r = g.down.first + cell.p * g.down.spacing, s = g.across.first + cell.q * g.across.spacing;
+            T* target =
+                out + ((std::int64_t(cell.image) * g.out_rows + r) * g.out_columns + s) * g.out_channels + group * g.width;
 #pragma unroll
-            for (int j = 0; j < 4; ++j)
-#pragma unroll
-                for (int v = 0; v < 2; ++v) {
-                    const int column = first_column + warp % 2 * 32 + 8 * j + 2 * (lane % 4) + v;
-                    if (column >= g.width) continue;
-                    float value = results[i][j][2 * half + v];
-                    if (bias) value += bias[group * g.width + column];
-                    target[column] = relu && value <= 0 ? 0 : value;
-                }
+            for (int j = 0; j < 4; ++j) {
+                const int column = first_column + warp % 2 * 32 + 8 * j + 2 * (lane % 4);
+                store_pair(target, column, g.width, pairs, finished(results[i][j][2 * half], column),
+                           finished(results[i][j][2 * half + 1], column + 1));
+            }
         }
 }
 
-// parts[part][filter][tap, channel] = sum over the part's cells of dy times the patches of x. Grid: x over
-// tiles of (tap, channel), y over tiles of a group's filters, z over groups times parts. Terms are cells:
-// thread t copies 4 filters from 4 (t % 32) on of cells t / 32 + 8 i, and 4 weights from 4 (t % 16) on of
-// cells t / 16 + 16 i.
-template <bool vectors>
+// parts[part][filter][tap, channel] = sum over the part's cells of dy times the patches of x, in float32. Grid: x over
+// tiles of (tap, channel), y over tiles of a group's filters, z over groups times parts. Terms are cells: thread t
+// copies one part of the 128 filters of every (256 part / 128)th cell, and one of the 64 weights of every
+// (256 part / 64)th.
+template <class T, int count>
 __global__ void __launch_bounds__(block_threads, 2)
-weight_gradient_tf32_kernel(float* __restrict__ sums, const float* __restrict__ dy, const float* __restrict__ x,
-                            Convolution shape, int part_cells) {
-    DYNAMIC_SHARED(float, memory);
+weight_gradient_tensor_kernel(float* __restrict__ sums, const T* __restrict__ dy, const T* __restrict__ x,
+                              Convolution shape, int part_cells, bool pairs) {
+    DYNAMIC_SHARED(T, memory);
+    constexpr int tall = tile_rows / part<T>, wide = tile_columns / part<T>;
     const int t = threadIdx.x, group = int(blockIdx.z) % shape.groups, number = int(blockIdx.z) / shape.groups;
     const int filters = shape.filters / shape.groups, channels = shape.channels / shape.groups;
     const int weights = shape.window_height * shape.window_width * channels;
     const int begin = number * part_cells, end = min(begin + part_cells, shape.batch * shape.rows * shape.columns);
     const int first_filter = int(blockIdx.y) * tile_rows, first_weight = int(blockIdx.x) * tile_columns;
 
-    const auto copy_signals = [&](auto count, float* rows, int offset, int first) {
-        constexpr int width = decltype(count)::value;
-        const int filter = t % 32 * part + offset;
+    const auto copy_signals = [&](T* rows, int offset, int first) {
+        const int filter = t % tall * part<T> + offset;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            const int term = t / 32 + 8 * i, cell = first + term;
+            const int term = t / tall + block_threads / tall * i, cell = first + term;
             const bool valid = cell < end && first_filter + filter < filters;
             const std::int64_t at = valid ? std::int64_t(cell) * shape.filters + group * filters + first_filter + filter : 0;
-            copy_async<width>(rows + apart<tile_rows>(term, filter), dy + at, valid);
+            copy_async<count>(rows + apart<tile_rows>(term, filter), dy + at, valid);
         }
     };
-    const auto copy_patches = [&](auto count, float* columns, int offset, int first) {
-        constexpr int width = decltype(count)::value;
-        const int column = t % 16 * part + offset, weight = first_weight + column;
+    const auto copy_patches = [&](T* columns, int offset, int first) {
+        const int column = t % wide * part<T> + offset, weight = first_weight + column;
         const int tap = weight / channels, channel = weight - tap * channels;
         const int tap_row = tap / shape.window_width * shape.dilation_vertical - shape.top;
         const int tap_column = tap % shape.window_width * shape.dilation_horizontal - shape.left;
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            const int term = t / 16 + 16 * i, cell = first + term;
+            const int term = t / wide + block_threads / wide * i, cell = first + term;
             const int q = cell % shape.columns, p = cell / shape.columns % shape.rows, n = cell / shape.columns / shape.rows;
             const int r = p * shape.stride_vertical + tap_row, s = q * shape.stride_horizontal + tap_column;
             const bool valid =
@@ -230,24 +274,20 @@ weight_gradient_tf32_kernel(float* __restrict__ sums, const float* __restrict__ 
             const std::int64_t at =
                 valid ? ((std::int64_t(n) * shape.height + r) * shape.width + s) * shape.channels + group * channels + channel
                       : 0;
-            copy_async<width>(columns + apart<tile_columns>(term, column), x + at, valid);
+            copy_async<count>(columns + apart<tile_columns>(term, column), x + at, valid);
         }
     };
-    const auto fetch = [&](int step_number, float* rows, float* columns) {
-        const int first = begin + step_number * step;
-        if (vectors) {
-            copy_signals(std::integral_constant<int, part>(), rows, 0, first);
-            copy_patches(std::integral_constant<int, part>(), columns, 0, first);
-        } else {
-            for (int i = 0; i < part; ++i) {
-                copy_signals(std::integral_constant<int, 1>(), rows, i, first);
-                copy_patches(std::integral_constant<int, 1>(), columns, i, first);
-            }
+    const auto fetch = [&](int step_number, T* rows, T* columns) {
+        const int first = begin + step_number * step<T>;
+#pragma unroll
+        for (int i = 0; i < part<T>; i += count) {
+            copy_signals(rows, i, first);
+            copy_patches(columns, i, first);
         }
     };
 
     FragmentC results[2][4] = {};
-    pipeline<true, true>(results, memory, divide_up(end - begin, step), fetch);
+    pipeline<T, true, true>(results, memory, divide_up(end - begin, step<T>), fetch);
 
     const int warp = t / 32, lane = t % 32;
 #pragma unroll
@@ -259,51 +299,69 @@ weight_gradient_tf32_kernel(float* __restrict__ sums, const float* __restrict__ 
             float* target = sums + (std::int64_t(number) * shape.filters + group * filters + filter) * weights;
 #pragma unroll
             for (int j = 0; j < 4; ++j)
-#pragma unroll
-                for (int v = 0; v < 2; ++v) {
-                    const int weight = first_weight + warp % 2 * 32 + 8 * j + 2 * (lane % 4) + v;
-                    if (weight < weights) target[weight] = results[i][j][2 * half + v];
-                }
+                store_pair(target, first_weight + warp % 2 * 32 + 8 * j + 2 * (lane % 4), weights, pairs,
+                           results[i][j][2 * half], results[i][j][2 * half + 1]);
         }
 }
 
 // --------------------------------------------------------------------------------------- launchers
 
-constexpr std::size_t shared_bytes(int rows_size, int columns_size) {
-    return sizeof(float) * stages * std::size_t(rows_size + columns_size);
+template <class T>
+constexpr std::size_t shared_bytes(bool rows_apart, bool columns_apart) {
+    return sizeof(T) * stages * std::size_t(tile_size<T>(rows_apart, tile_rows) + tile_size<T>(columns_apart, tile_columns));
+}
+
+// Whether sizes (their bits together) and addresses are multiples of copies of `count`, a power of two.
+template <class T, int count>
+bool allows(int sizes, const T* a, const T* b) {
+    return sizes % count == 0 && aligned(a, count * sizeof(T)) && aligned(b, count * sizeof(T));
 }
 
 }  // namespace
 
-template <bool transposed>
-void gather_tf32(float* out, const float* in, const float* weight, const float* bias, const Gather& g, int groups,
-                 bool relu, void* stream) {
+template <class T, bool transposed>
+bool gather_tensor(T* out, const T* in, const T* weight, const float* bias, const Gather& g, int groups, bool relu,
+                   void* stream) {
     const std::int64_t cells = std::int64_t(g.batch) * g.down.outputs * g.across.outputs;
     const unsigned tiles = blocks_yz(divide_up(g.width, tile_columns));
     ZF_CHECK(std::int64_t(tiles) * tile_columns >= g.width, "convolution: too many filters or channels");
-    // A part of four terms has one tap, four columns one term, and all begin at multiples of 16 bytes.
-    const bool vectors = g.depth % part == 0 && g.in_channels % part == 0 && (!transposed || g.width % part == 0) &&
-                         aligned(in, 16) && aligned(weight, 16);
-    const int columns_size = transposed ? apart_size(tile_columns) : together_size(tile_columns);
-    launch({{blocks_x(cells, tile_rows), tiles, unsigned(groups)}, block_threads, stream,
-            shared_bytes(together_size(tile_rows), columns_size)},
-           vectors ? gather_tf32_kernel<transposed, true> : gather_tf32_kernel<transposed, false>, out, in, weight, bias, g,
-           relu);
+    // A copy's terms have one tap, its columns one term, and all begin at multiples of its bytes.
+    const int common = g.depth | g.in_channels | (transposed ? g.width : 0);
+    const bool pairs = g.width % 2 == 0 && g.out_channels % 2 == 0 && aligned(out, 2 * sizeof(T));
+    const auto kernel = allows<T, part<T>>(common, in, weight) ? gather_tensor_kernel<T, transposed, part<T>>
+                        : allows<T, 4>(common, in, weight)     ? gather_tensor_kernel<T, transposed, 4>
+                                                               : gather_tensor_kernel<T, transposed, 1>;
+    if (!tensor_cores(kernel)) return false;
+    launch({{blocks_x(cells, tile_rows), tiles, unsigned(groups)}, block_threads, stream, shared_bytes<T>(false, transposed)},
+           kernel, out, in, weight, bias, g, relu, pairs);
+    return true;
 }
 
-template void gather_tf32<false>(float*, const float*, const float*, const float*, const Gather&, int, bool, void*);
-template void gather_tf32<true>(float*, const float*, const float*, const float*, const Gather&, int, bool, void*);
-
-void weight_gradient_tf32(float* sums, const float* dy, const float* x, const Convolution& c, int part_count,
-                          int part_cells, void* stream) {
+template <class T>
+bool weight_gradient_tensor(float* sums, const T* dy, const T* x, const Convolution& c, int part_count, int part_cells,
+                            void* stream) {
     const int filters = c.filters / c.groups, channels = c.channels / c.groups;
     const std::int64_t weights = std::int64_t(c.window_height) * c.window_width * channels;
     const unsigned tiles = blocks_yz(divide_up(filters, tile_rows));
     ZF_CHECK(std::int64_t(tiles) * tile_rows >= filters, "convolution_weight_gradient: too many filters");
-    const bool vectors = filters % part == 0 && channels % part == 0 && aligned(dy, 16) && aligned(x, 16);
+    const bool pairs = weights % 2 == 0 && aligned(sums, 8);
+    const auto kernel = allows<T, part<T>>(filters | channels, dy, x) ? weight_gradient_tensor_kernel<T, part<T>>
+                        : allows<T, 4>(filters | channels, dy, x)     ? weight_gradient_tensor_kernel<T, 4>
+                                                                      : weight_gradient_tensor_kernel<T, 1>;
+    if (!tensor_cores(kernel)) return false;
     launch({{blocks_x(weights, tile_columns), tiles, unsigned(c.groups * part_count)}, block_threads, stream,
-            shared_bytes(apart_size(tile_rows), apart_size(tile_columns))},
-           vectors ? weight_gradient_tf32_kernel<true> : weight_gradient_tf32_kernel<false>, sums, dy, x, c, part_cells);
+            shared_bytes<T>(true, true)},
+           kernel, sums, dy, x, c, part_cells, pairs);
+    return true;
 }
+
+#define INSTANTIATE(T) \
+    template bool gather_tensor<T, false>(T*, const T*, const T*, const float*, const Gather&, int, bool, void*); \
+    template bool gather_tensor<T, true>(T*, const T*, const T*, const float*, const Gather&, int, bool, void*); \
+    template bool weight_gradient_tensor(float*, const T*, const T*, const Convolution&, int, int, void*);
+INSTANTIATE(float)
+INSTANTIATE(float16)
+INSTANTIATE(bfloat16)
+#undef INSTANTIATE
 
 }  // namespace zf

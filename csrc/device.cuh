@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "ops.h"
 
@@ -103,6 +104,18 @@ __host__ __device__ constexpr T divide_up(T a, T b) {
     return (a + b - 1) / b;
 }
 
+struct Divided {
+    std::int64_t quotient;
+    int remainder;
+};
+
+// Of a number that is not negative; a division of 64 bits costs dozens of instructions, and few need it.
+__device__ __forceinline__ Divided divide(std::int64_t number, int by) {
+    if (number >> 32) return {number / by, int(number % by)};
+    const auto small = static_cast<std::uint32_t>(number), quotient = small / unsigned(by);
+    return {quotient, int(small - quotient * unsigned(by))};
+}
+
 // Blocks along x for `items` of `per_block`; refused where one launch cannot reach them all.
 inline unsigned blocks_x(std::int64_t items, std::int64_t per_block) {
     const std::int64_t blocks = divide_up(items, per_block);
@@ -118,33 +131,12 @@ __device__ __forceinline__ bool is_nan(T x) {
     return x != x;
 }
 
-// ---------------------------------------------------------------------------------- vector accesses
-
-// `width` neighbouring values, read and written in one access of at most 16 bytes.
-template <class T, int width>
-struct alignas(sizeof(T) * width) Vector {
-    T value[width];
-    __device__ T& operator[](int i) { return value[i]; }
-    __device__ const T& operator[](int i) const { return value[i]; }
-};
-
-template <int width, class T>
-__device__ __forceinline__ Vector<T, width> load(const T* address) {
-    return *reinterpret_cast<const Vector<T, width>*>(address);
-}
-
-template <int width, class T>
-__device__ __forceinline__ void store(T* address, const Vector<T, width>& value) {
-    *reinterpret_cast<Vector<T, width>*>(address) = value;
-}
-
 template <class T>
-constexpr int full_width = 16 / int(sizeof(T));
-
-inline bool aligned(const void* address, std::size_t bytes) {
-    return reinterpret_cast<std::uintptr_t>(address) % bytes == 0;
+__device__ __forceinline__ T given(const Setting<T>& setting) {
+    return setting.address ? *setting.address : setting.value;
 }
 
 }  // namespace zf
 
+#include "storage.cuh"
 #include "tensor_core.cuh"

@@ -2,45 +2,12 @@
 //
 // Everything gathers: a thread owns its output cells and visits, in raster order, what they depend
 // on. So no sum depends on a schedule, and nothing is zeroed first.
-#include "device.cuh"
+#include "windows.cuh"
 
 namespace zf {
 namespace {
 
 // ----------------------------------------------------------------------------------------- kernels
-
-// Rectangle of an image's cells: a window clipped to the map, or the windows that cover a cell.
-struct Range {
-    int begin, end;
-    __device__ bool empty() const { return begin >= end; }
-    __device__ int size() const { return end - begin; }
-};
-
-__device__ __forceinline__ Range clip(int first, int size, int begin, int end) {
-    return {max(first, begin), min(first + size, end)};
-}
-
-// Windows along one axis that cover cell `i`.
-__device__ __forceinline__ Range covering(int i, int window, int stride, int before, int windows) {
-    const int above = i + before - window + stride;
-    return {above <= 0 ? 0 : above / stride, min((i + before) / stride + 1, windows)};
-}
-
-__device__ __forceinline__ Bounds bounds_of(const Bounds* bounds, int image, const Maps& maps) {
-    return bounds ? bounds[image] : Bounds{0, maps.height, 0, maps.width};
-}
-
-// A NaN beats every number, and nothing beats a NaN: so the first one stays.
-template <class T>
-__device__ __forceinline__ bool wins(T value, T best) {
-    return !(value <= best) && !is_nan(best);
-}
-
-// Index of the `width` channels from `channel` on; all arrays may exceed 2^31 elements.
-__device__ __forceinline__ std::int64_t at(int image, int row, int column, int channel, int rows, int columns,
-                                           int channels) {
-    return ((std::int64_t(image) * rows + row) * columns + column) * channels + channel;
-}
 
 // A row of an output array, cut into vectors of `width` channels: 256 threads along the row's vectors
 // (channels fastest, so neighbours read neighbours), y steps through rows, z through images.
@@ -70,7 +37,7 @@ max_pool_kernel(T* __restrict__ y, std::uint8_t* __restrict__ switches, const T*
         for (int p = blockIdx.y; p < maps.rows; p += gridDim.y) {
             const int row = p * window.stride_vertical - window.top;
             const Range rows = clip(row, window.height, inside.top, inside.bottom);
-            Vector<T, width> best{};
+            Vector<Wide<T>, width> best{};
             Vector<std::uint8_t, width> which{};
             bool first = true;
             if (!columns.empty())
@@ -131,20 +98,9 @@ max_unpool_kernel(T* __restrict__ x, const T* __restrict__ y, const std::uint8_t
         const bool inside_columns = place.column >= inside.left && place.column < inside.right;
         for (int r = blockIdx.y; r < maps.height; r += gridDim.y) {
             const Range down = covering(r, window.height, window.stride_vertical, window.top, maps.rows);
-            Vector<T, width> total{};
+            Vector<Wide<T>, width> total{};
             if (inside_columns && r >= inside.top && r < inside.bottom)
-                for (int p = down.begin; p < down.end; ++p)
-                    for (int q = across.begin; q < across.end; ++q) {
-                        const std::int64_t from =
-                            at(n, p, q, place.channel, maps.rows, maps.columns, maps.channels);
-                        const auto value = load<width>(y + from);
-                        const auto which = load<width>(switches + from);
-                        const int code = (r + window.top - p * window.stride_vertical) * window.width + place.column +
-                                         window.left - q * window.stride_horizontal;
-#pragma unroll
-                        for (int i = 0; i < width; ++i)
-                            if (which[i] == code) total[i] = last_wins ? value[i] : total[i] + value[i];
-                    }
+                total = unpooled<last_wins, width>(y, switches, down, across, n, r, place.column, place.channel, maps, window);
             store(x + at(n, r, place.column, place.channel, maps.height, maps.width, maps.channels), total);
         }
     }
@@ -165,7 +121,7 @@ average_pool_kernel(T* __restrict__ y, const T* __restrict__ x, const Bounds* __
         for (int p = blockIdx.y; p < maps.rows; p += gridDim.y) {
             const int row = p * window.stride_vertical - window.top;
             const Range rows = clip(row, window.height, inside.top, inside.bottom);
-            Vector<T, width> total{};
+            Vector<Wide<T>, width> total{};
             if (!rows.empty() && !columns.empty()) {
                 for (int r = rows.begin; r < rows.end; ++r)
                     for (int s = columns.begin; s < columns.end; ++s) {
@@ -173,7 +129,7 @@ average_pool_kernel(T* __restrict__ y, const T* __restrict__ x, const Bounds* __
 #pragma unroll
                         for (int i = 0; i < width; ++i) total[i] += cell[i];
                     }
-                const T count = T(clip(row, window.height, counts.top, counts.bottom).size() * wide);
+                const Wide<T> count = Wide<T>(clip(row, window.height, counts.top, counts.bottom).size() * wide);
 #pragma unroll
                 for (int i = 0; i < width; ++i) total[i] /= count;
             }
@@ -196,7 +152,7 @@ average_pool_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy, const
         const bool inside_columns = place.column >= inside.left && place.column < inside.right;
         for (int r = blockIdx.y; r < maps.height; r += gridDim.y) {
             const Range down = covering(r, window.height, window.stride_vertical, window.top, maps.rows);
-            Vector<T, width> total{};
+            Vector<Wide<T>, width> total{};
             if (inside_columns && r >= inside.top && r < inside.bottom)
                 for (int p = down.begin; p < down.end; ++p) {
                     const int tall =
@@ -204,7 +160,7 @@ average_pool_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy, const
                     for (int q = across.begin; q < across.end; ++q) {
                         const int wide = clip(q * window.stride_horizontal - window.left, window.width, counts.left,
                                               counts.right).size();
-                        const T count = T(tall * wide);
+                        const Wide<T> count = Wide<T>(tall * wide);
                         const auto signal =
                             load<width>(dy + at(n, p, q, place.channel, maps.rows, maps.columns, maps.channels));
 #pragma unroll
@@ -225,9 +181,9 @@ global_average_pool_kernel(T* __restrict__ y, const T* __restrict__ x, std::int6
     const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (item >= outputs) return;
     const T* cell = x + item / channels * cells * channels + item % channels;
-    T total = 0;
-    for (std::int64_t i = 0; i < cells; ++i, cell += channels) total += *cell;
-    y[item] = total / T(cells);
+    Wide<T> total = 0;
+    for (std::int64_t i = 0; i < cells; ++i, cell += channels) total += widen(*cell);
+    y[item] = narrow<T>(total / Wide<T>(cells));
 }
 
 // Output (batch, cells, channels), a thread each.
@@ -236,7 +192,8 @@ __global__ void __launch_bounds__(256, 4)
 global_average_pool_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy, std::int64_t elements,
                                     std::int64_t cells, int channels) {
     const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (item < elements) dx[item] = dy[item / (cells * channels) * channels + item % channels] / T(cells);
+    if (item < elements)
+        dx[item] = narrow<T>(widen(dy[item / (cells * channels) * channels + item % channels]) / Wide<T>(cells));
 }
 
 constexpr int segments = 8;
@@ -247,18 +204,18 @@ template <class T>
 __global__ void __launch_bounds__(32 * segments)
 map_maximum_kernel(T* __restrict__ values, std::int32_t* __restrict__ positions, const T* __restrict__ x, int cells,
                    int channels, int channel_blocks) {
-    SHARED_ARRAY(T, part_values, [segments][32]);
+    SHARED_ARRAY(Wide<T>, part_values, [segments][32]);
     SHARED_ARRAY(std::int32_t, part_positions, [segments][32]);
     const int lane = threadIdx.x, segment = threadIdx.y;
     const std::int64_t image = blockIdx.x / channel_blocks;
     const int channel = int(blockIdx.x % channel_blocks) * 32 + lane;
     const int part = divide_up(cells, segments), end = min((segment + 1) * part, cells);
     std::int32_t position = -1;
-    T best = 0;
+    Wide<T> best = 0;
     if (channel < channels) {
         const T* cell = x + (image * cells + std::int64_t(segment) * part) * channels + channel;
         for (int i = segment * part; i < end; ++i, cell += channels)
-            if (position < 0 || wins(*cell, best)) best = *cell, position = i;
+            if (position < 0 || wins(widen(*cell), best)) best = widen(*cell), position = i;
     }
     part_values[segment][lane] = best;
     part_positions[segment][lane] = position;
@@ -267,7 +224,7 @@ map_maximum_kernel(T* __restrict__ values, std::int32_t* __restrict__ positions,
     for (int s = 1; s < segments; ++s)
         if (part_positions[s][lane] >= 0 && wins(part_values[s][lane], best))
             best = part_values[s][lane], position = part_positions[s][lane];
-    values[image * channels + channel] = best;
+    values[image * channels + channel] = narrow<T>(best);
     positions[image * channels + channel] = position;
 }
 
@@ -280,31 +237,10 @@ global_max_pool_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy,
     const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (item >= elements) return;
     const std::int64_t map = item / (cells * channels) * channels + item % channels;
-    dx[item] = positions[map] == item / channels % cells ? dy[map] : T(0);
+    dx[item] = positions[map] == item / channels % cells ? dy[map] : T{};
 }
 
 // --------------------------------------------------------------------------------------- launchers
-
-void check(const Maps& maps, const Windows& window) {
-    ZF_CHECK(maps.batch >= 0 && maps.height >= 0 && maps.width >= 0 && maps.channels >= 0 && maps.rows >= 0 &&
-                 maps.columns >= 0,
-             "pooling: sizes must not be negative");
-    ZF_CHECK(window.height >= 1 && window.width >= 1 && window.stride_vertical >= 1 && window.stride_horizontal >= 1,
-             "pooling: windows and strides must be at least 1");
-    ZF_CHECK(window.top >= 0 && window.left >= 0, "pooling: padding must not be negative");
-    // The kernels count cells of one axis, and of one row's vectors, in 32 bits.
-    const auto far = [](std::int64_t count, std::int64_t stride, std::int64_t size) {
-        return count * stride + size >= 0x7fffffff;
-    };
-    ZF_CHECK(!far(maps.rows, window.stride_vertical, window.height) &&
-                 !far(maps.columns, window.stride_horizontal, window.width) &&
-                 std::int64_t(maps.channels) * max(maps.columns, maps.width) < 0x7fffffff,
-             "pooling: rows of a map must be shorter than 2^31 elements");
-}
-
-void check_area(const Windows& window) {
-    ZF_CHECK(window.height * std::int64_t(window.width) <= 256, "pooling: a switch holds windows of at most 256 cells");
-}
 
 // One launch of the row-wise geometry above, for an output of `rows` x `columns`.
 template <int width>
@@ -430,6 +366,8 @@ void global_max_pool_gradient(T* dx, const T* dy, const std::int32_t* positions,
     template void global_max_pool_gradient(T*, const T*, const std::int32_t*, int, std::int64_t, int, void*);
 INSTANTIATE(float)
 INSTANTIATE(double)
+INSTANTIATE(float16)
+INSTANTIATE(bfloat16)
 #undef INSTANTIATE
 
 }  // namespace zf

@@ -57,24 +57,51 @@ __global__ void copy_kernel(int* wrong, const float* x) {
     EXPECT(!waits || memory[4 * lanes + t] == (t % 2 ? 0 : x[0]));
 }
 
-// A 16 x 8 by 8 x 8 product with small integers, through the fragments' documented places.
-template <bool rounds>
+// One factor, or the lower of two, in a register.
+template <class T>
+std::uint32_t factor(float value) {
+    if constexpr (std::is_same_v<T, float>)
+        return to_tf32(value);
+    else
+        return narrow<T>(value).bits;
+}
+
+// A 16 x depth by depth x 8 product with small integers, through the fragments' documented places.
+template <class T, bool rounds>
 __global__ void product_kernel(int* wrong) {
-    const int t = int(threadIdx.x), g = t / 4, c = t % 4;
+    constexpr int depth = product_depth<T>, half = depth / 2, packed = 4 / int(sizeof(T));
+    const int t = int(threadIdx.x), g = t / 4, c = t % 4 * packed;
     const auto left = [](int row, int k) { return float(row * 3 - k); };
-    const auto right = [](int k, int column) { return float(k * k - 2 * column); };
-    FragmentA a;
-    FragmentB b;
+    const auto right = [](int k, int column) { return float(k * k % 19 - 2 * column); };
+    FragmentA a = {};
+    FragmentB b = {};
     FragmentC sums = {1, 1, 1, 1};
-    for (int v = 0; v < 4; ++v) a[v] = to_tf32(left(g + 8 * (v & 1), c + 4 * (v >> 1)));
-    for (int v = 0; v < 2; ++v) b[v] = to_tf32(right(c + 4 * v, g));
+    for (int i = 0; i < packed; ++i) {
+        for (int v = 0; v < 4; ++v) a[v] |= factor<T>(left(g + 8 * (v & 1), c + i + half * (v >> 1))) << 16 * i;
+        for (int v = 0; v < 2; ++v) b[v] |= factor<T>(right(c + i + half * v, g)) << 16 * i;
+    }
     if (!rounds) a[0] |= 1;
-    multiply_tf32(sums, a, b);
+    multiply_tile<T>(sums, a, b);
     for (int v = 0; v < 4; ++v) {
         float expected = 1;
-        for (int k = 0; k < 8; ++k) expected += left(g + 8 * (v >> 1), k) * right(k, 2 * c + (v & 1));
+        for (int k = 0; k < depth; ++k) expected += left(g + 8 * (v >> 1), k) * right(k, 2 * (t % 4) + (v & 1));
         EXPECT(sums[v] == expected);
     }
+}
+
+// Four 8 x 8 matrices of words 64 matrix + 8 row + column, their rows 16 bytes each and apart by 32.
+template <bool aligned>
+__global__ void matrices_kernel(int* wrong) {
+    SHARED_ARRAY(std::uint16_t, words, [32 * 16 + 8]);
+    const int t = int(threadIdx.x), g = t / 4, c = 2 * (t % 4);
+    const int first = int((16 - reinterpret_cast<std::uintptr_t>(words) % 16) % 16 / 2) + (aligned ? 0 : 1);
+    for (int i = 0; i < 8; ++i) words[first % 8 + 16 * t + i] = std::uint16_t(8 * t + i);
+    __syncwarp();
+    std::uint32_t part[4];
+    load_matrices<false>(part, words + first % 8 + 16 * t);
+    for (int m = 0; m < 4; ++m) EXPECT(part[m] == unsigned(64 * m + 8 * g + c) * 0x10001u + 0x10000u);
+    load_matrices<true>(part, words + first % 8 + 16 * t);
+    for (int m = 0; m < 4; ++m) EXPECT(part[m] == unsigned(64 * m + 8 * c + g) * 0x10001u + 0x80000u);
 }
 
 int run(const char* fault) {
@@ -88,7 +115,10 @@ int run(const char* fault) {
     if (counter != 5 * 96 * 2 || greatest != 5 * 96 - 1) ++wrong;
     const Launch one{2, lanes, nullptr, 5 * lanes * sizeof(float)};
     launch(one, is("unwaited") ? copy_kernel<false> : copy_kernel<true>, &wrong, x.get());
-    launch({1, lanes, nullptr}, is("unrounded") ? product_kernel<false> : product_kernel<true>, &wrong);
+    launch({1, lanes, nullptr}, is("unrounded") ? product_kernel<float, false> : product_kernel<float, true>, &wrong);
+    launch({1, lanes, nullptr}, product_kernel<float16, true>, &wrong);
+    launch({1, lanes, nullptr}, product_kernel<bfloat16, true>, &wrong);
+    launch({1, lanes, nullptr}, is("misaligned") ? matrices_kernel<false> : matrices_kernel<true>, &wrong);
     if (is("grid")) launch({{1, 65536}, lanes, nullptr}, shuffle_kernel, &wrong);
     if (is("block")) launch({1, 1056, nullptr}, shuffle_kernel, &wrong);
     if (is("warp")) launch({1, 40, nullptr}, shuffle_kernel, &wrong);

@@ -1,6 +1,6 @@
 """Change the kernels in one place at a time: the recorded calls or a sanitizer must notice.
 
-    make mutants        (python tests/emulated/mutants.py [--only TEXT])
+    make mutants        (python tests/emulated/mutants.py [--only TEXT] [--part I/N])
 
 Each mutant is compiled into the replay program: plain first, then for ThreadSanitizer, then for
 AddressSanitizer, until one of them fails. Prints a table and the share caught; fails under 95 %.
@@ -9,6 +9,7 @@ AddressSanitizer, until one of them fails. Prints a table and the share caught; 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -22,45 +23,68 @@ KINDS = {"plain": ["-O1"], "thread": ["-O1", "-fsanitize=thread", "-DZF_THREAD_S
          "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]}
 
 SYNC = "__syncthreads();"
+# Headers, and the kernels that show their mutants.
+SHOWN_BY = {"device": "update", "gather": "convolution", "storage": "activation", "windows": "pooling"}
 # file, text, replacement, which occurrence of the text (from 0)
 MUTANTS = [
     ("pooling", SYNC, "", 0),
-    ("pooling", "!(value <= best)", "!(value < best)", 0),
-    ("pooling", " && !is_nan(best)", "", 0),
-    ("pooling", "max(first, begin)", "first", 0),
-    ("pooling", "min(first + size, end)", "first + size", 0),
-    ("pooling", "(i + before) / stride + 1", "(i + before) / stride", 0),
-    ("pooling", "above <= 0 ? 0 : above / stride", "above / stride", 0),
+    ("windows", "!(value <= best)", "!(value < best)", 0),
+    ("windows", " && !is_nan(best)", "", 0),
+    ("windows", "max(first, begin)", "first", 0),
+    ("windows", "min(first + size, end)", "first + size", 0),
+    ("windows", "(i + before) / stride + 1", "(i + before) / stride", 0),
+    ("windows", "above <= 0 ? 0 : above / stride", "above / stride", 0),
+    ("windows", "s + window.left -", "s -", 0),
+    ("windows", "last_wins ? value[i] : total[i] + value[i]", "value[i]", 0),
     ("pooling", "p * window.stride_vertical - window.top", "p * window.stride_vertical - window.left", 0),
     ("pooling", "(r - row) * window.width", "(r - row) * window.height", 0),
-    ("pooling", "window.left - q * window.stride_horizontal", "-q * window.stride_horizontal", 0),
-    ("pooling", "last_wins ? value[i] : total[i] + value[i]", "value[i]", 0),
     ("pooling", "counts.left, counts.right).size()", "inside.left, inside.right).size()", 0),
     ("pooling", "item / channels % cells", "item / channels", 0),
     ("pooling", "for (int s = 1; s < segments", "for (int s = 2; s < segments", 0),
     ("pooling", "|| r >= rows.end ", "", 0),
     ("pooling", "i < end; ++i, cell", "i <= end; ++i, cell", 0),
-    ("convolution", SYNC, "", 0),
-    ("convolution", SYNC, "", 1),
-    ("convolution", "r < g.in_rows", "r <= g.in_rows", 0),
-    ("convolution", "put(half ^ 1);", "put(half);", 0),
+    ("gather", SYNC, "", 0),
+    ("gather", "r < g.in_rows", "r <= g.in_rows", 0),
+    ("gather", "put(half ^ 1);", "put(half);", 0),
+    ("gather", "relu && value <= 0", "relu", 0),
+    ("gather", "channel = group * g.depth + term", "channel = term", 0),
+    ("gather", "filter < g.width)\n", "filter <= g.width)\n", 0),
+    ("gather", "image.quotient < g.batch ? int(image.quotient) : -1", "int(image.quotient)", 0),
     ("convolution", "int((axis.first + before -", "int((axis.first -", 0),
-    ("convolution", "relu && value <= 0", "relu", 0),
-    ("convolution", "int part = 0; part < parts", "int part = 1; part < parts", 0),
-    ("convolution", "g.in_channels + group * g.depth;", "g.in_channels;", 0),
-    ("convolution", "window_width * shape.dilation_vertical", "window_width * shape.dilation_horizontal", 0),
-    ("convolution", "filter < g.width) value", "filter <= g.width) value", 0),
+    ("convolution", "if (r < 0 || r >= g.in_rows) continue;", "if (r < 0) continue;", 0),
+    ("convolution", "group = channel / g.width;", "group = channel % g.width;", 0),
+    ("linear", "totals[i][j] += results[i][j]", "totals[i][j] = results[i][j]", 0),
+    ("linear", "i < pieces; ++i", "i < pieces - 1; ++i", 0),
+    ("linear", "min(begin + piece, terms_of(g))", "begin + piece", 0),
+    ("weight_gradient", SYNC, "", 0),
+    ("weight_gradient", "filter / filters * channels + weight % channels", "weight % channels", 0),
+    ("weight_gradient", "int part = 0; part < parts", "int part = 1; part < parts", 0),
+    ("weight_gradient", "window_width * shape.dilation_vertical", "window_width * shape.dilation_horizontal", 0),
+    ("weight_gradient", "if (cell >= end) continue;", "", 0),
+    ("chains", SYNC, "", 0),
+    ("chains", SYNC, "", 1),
+    ("chains", "(r - top) * patch.width", "(r - top) * patch.height", 0),
+    ("chains", "(r - row) * window.width", "(r - row) * window.height", 0),
+    ("chains", "number % patch.patches_across * patch.columns", "number % patch.patches_across", 0),
+    ("chains", "rectify && value <= 0", "value <= 0", 0),
+    ("chains", "rounded<T>(total[0])", "total[0]", 0),
+    ("chains", "|| s >= inside.right", "", 0),
     ("convolution_tensor", SYNC, "", 0),
     ("convolution_tensor", "copies_wait<stages - 2>", "copies_wait<stages - 1>", 0),
-    ("convolution_tensor", "8 * (v & 1), term = k + c + 4 * (v >> 1)", "8 * (v >> 1), term = k + c + 4 * (v & 1)", 0),
-    ("convolution_tensor", "term = k + c + 4 * v;", "term = k + 2 * c + v;", 0),
-    ("convolution_tensor", "2 * (lane % 4) + v;", "lane % 4 + 4 * v;", 0),
+    ("convolution_tensor", "row + 8 * (matrix & 1) + line, (2 * k + (matrix >> 1))",
+     "row + 8 * (matrix >> 1) + line, (2 * k + (matrix & 1))", 0),
+    ("convolution_tensor", "16 * k + 8 * (matrix >> 1) + line", "16 * k + 8 * (matrix & 1) + line", 0),
+    ("convolution_tensor", "load_matrices<true>(b", "load_matrices<false>(b", 0),
+    ("convolution_tensor", "2 * (j % 2) + 1]", "2 * (j % 2)]", 0),
     ("convolution_tensor", "lane / 4 + 8 * half", "lane / 4 * 2 + half", 1),
     ("convolution_tensor", "next % stages * size", "i % stages * size", 0),
+    ("convolution_tensor", "g.width % 2 == 0 && g.out_channels", "g.out_channels", 0),
+    ("storage", "(bits >> 16 & 1)) >> 16)", "1) >> 16)", 0),
+    ("storage", "(bits >> 13 & 1)) >> 13)", "1) >> 13)", 0),
     ("normalization", SYNC, "", 0),
     ("normalization", SYNC, "", 1),
     ("normalization", "before = size / 2,", "before = (size - 1) / 2,", 0),
-    ("normalization", "first = channel - size / 2", "first = channel - (size - 1) / 2", 0),
+    ("normalization", "first = channel + i - size / 2", "first = channel + i - (size - 1) / 2", 0),
     ("normalization", "1 - size + size / 2", "-(size / 2)", 0),
     ("normalization", "if (!mean_is_constant) value", "value", 0),
     ("normalization", "max(row, inside.top); r < last_row", "row; r < last_row", 0),
@@ -72,11 +96,15 @@ MUTANTS = [
     ("loss", SYNC, "", 1),
     ("loss", "int i = 0; i < row_warps", "int i = 1; i < row_warps", 0),
     ("update", SYNC, "", 0),
-    ("update", "!(size > radius)", "size > radius", 0),
+    ("update", "size > radius ?", "size < radius ?", 0),
     ("update", "- rate * step :", "+ rate * step :", 0),
+    ("update", "(keeps ? kept[i] : weight[first + i]) * scale", "(keeps ? kept[i] : weight[first + i])", 0),
+    ("update", "if (!keeps && !copy && scale == T(1)) return;", "if (scale == T(1)) return;", 0),
+    ("device", "setting.address ? *setting.address : setting.value", "setting.value", 0),
     ("activation", "round < 10", "round < 9", 0),
     ("activation", "y > 0 && !(dy <= 0)", "y > 0 && dy > 0", 0),
     ("activation", "target_column + column,", "source_column + column,", 0),
+    ("activation", "column + i < channels)", "column + i < width)", 0),
     ("activation", "|| r >= inside.bottom", "", 0),
 ]
 
@@ -84,7 +112,8 @@ MUTANTS = [
 def run(command: list[str | Path], limit: int = 300) -> bool:
     """Whether the command succeeds in time."""
     try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=limit).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False, timeout=limit,
+                              env={**os.environ, "ZFCORE_REPLAY": "first"}).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
@@ -109,15 +138,16 @@ def verdict(mutant: tuple[str, str, str, int], kinds: dict[str, dict[str, Path]]
     folder = BUILD / "mutants/csrc"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "csrc", folder)
-    file = folder / f"{name}.cu"
+    unit = SHOWN_BY.get(name, name)
+    file = folder / (f"{name}.cuh" if name in SHOWN_BY else f"{name}.cu")
     pieces = file.read_text().split(text)
     if len(pieces) < which + 2:
-        sys.exit(f"{name}.cu no longer holds {text!r}: bring the list up to date")
+        sys.exit(f"{file.name} no longer holds {text!r}: bring the list up to date")
     file.write_text(text.join(pieces[:which + 1]) + replacement + text.join(pieces[which + 1:]))
     for kind, made in kinds.items():
         changed, program = BUILD / "mutants/changed.o", BUILD / "mutants/replay"
-        subprocess.run([*BASE, *KINDS[kind], "-x", "c++", "-c", file, "-o", changed], check=True)
-        others = [path for stem, path in made.items() if stem != name]
+        subprocess.run([*BASE, *KINDS[kind], "-x", "c++", "-c", folder / f"{unit}.cu", "-o", changed], check=True)
+        others = [path for stem, path in made.items() if stem != unit]
         subprocess.run([*BASE, *KINDS[kind], changed, *others, "-o", program], check=True)
         if not run([program, calls, "1"]):
             return kind
@@ -128,11 +158,13 @@ def main() -> int:
     """Run all mutants."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="mutants whose file name holds this")
+    parser.add_argument("--part", default="1/1", help="I/N: every N-th mutant from the I-th on")
     options = parser.parse_args()
     calls = BUILD / "calls.bin"
     begin = time.monotonic()
     kinds = {kind: objects(kind) for kind in KINDS}
-    chosen = [mutant for mutant in MUTANTS if options.only in mutant[0]]
+    part, parts = map(int, options.part.split("/"))
+    chosen = [mutant for mutant in MUTANTS if options.only in mutant[0]][part - 1::parts]
     caught = 0
     for mutant in chosen:
         result = verdict(mutant, kinds, calls)

@@ -7,8 +7,11 @@ import inspect
 import numpy as np
 
 from zfcore import backends
+from zfcore.backends.fused import Fused
 
 OPTIONAL = {"fast_convolution"}  # a backend without it computes every convolution directly
+# What compiled backends have and Numba has not.
+BESIDES = {"convert", "convolution_pool", "pad_channels", "sgd_filters", "unpool_filter"}
 
 
 def test_the_same_names_and_parameters():
@@ -18,6 +21,16 @@ def test_the_same_names_and_parameters():
         if inspect.isfunction(function) and not helper and name not in OPTIONAL and not name.startswith("_"):
             given = list(inspect.signature(getattr(emulated, name)).parameters)
             assert given == list(inspect.signature(function).parameters), name
+
+
+def test_what_compiled_backends_have_besides():
+    """Each is a function of ops.h too, so that the C++ interface and Python's offer the same."""
+    numba, emulated = backends.get("numba"), backends.get("emulated")
+    assert {name for name in vars(Fused) if not name.startswith("_")} == BESIDES
+    for name in BESIDES:
+        assert not hasattr(numba, name)
+        assert hasattr(emulated, name)
+        assert hasattr(emulated.extension, name)
 
 
 def test_a_read_only_output_is_refused():

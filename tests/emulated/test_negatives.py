@@ -59,6 +59,7 @@ def test_the_emulation_is_as_cuda_defines_it(program):
 @pytest.mark.parametrize(("fault", "sign"), [
     ("unwaited", "asynchronous copies that it never waited for"),
     ("unrounded", "a factor was not rounded to tf32"),
+    ("misaligned", "a misaligned row"),
     ("grid", "a grid of 1 x 65536 x 1 blocks"),
     ("block", "a block of 1056 threads"),
     ("warp", "no whole number of warps"),

@@ -1,4 +1,4 @@
-"""Convolution with tf32 factors on emulated tensor cores: exact on integers, near float64 else."""
+"""Convolution on emulated tensor cores, and on storage of 16 bits: exact on integers, near float64 else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import pytest
 
 from zfcore import backends, ops
 
+from .launch import run
+from .storage import BFLOAT16, FLOAT16, STORAGES, stored, wide
 from .test_convolution import CASES, integers
 
 emulated = backends.get("emulated")
@@ -17,6 +19,9 @@ MORE = [
     ((1, 8, 8, 72), 8, (1, 3), 2, 1, 1, 1),
     ((1, 6, 6, 16), 136, (2, 2), 1, 0, 1, 2),
 ]
+# For 16 bits: pairs of results that are no pairs of addresses, parts of eight terms, asymmetry, dilation.
+FEW = [CASES[1], CASES[4], CASES[7], CASES[10], *MORE, ((2, 9, 8, 4), 12, (3, 3), 2, 1, 1, 1)]
+PLAIN, TF32 = 0, 1
 
 
 def settings(stride, padding, dilation, groups):
@@ -26,8 +31,11 @@ def settings(stride, padding, dilation, groups):
     return pairs[0], pads if len(pads) == 4 else (pads[0], pads[0], pads[1], pads[1]), pairs[1], groups
 
 
-def run(name, *arguments):
-    emulated._launchers._run(name, *arguments)
+def weight_gradient(dy, x, shape, given, precision):
+    dweight = emulated.empty(shape, np.float32)
+    workspace = emulated.empty(emulated.extension.weight_gradient_workspace(dweight, dy, x, *given), np.float32)
+    run("convolution_weight_gradient", dweight, workspace, dy, x, *given, precision)
+    return dweight
 
 
 @pytest.mark.parametrize(("shape", "filters", "window", "stride", "padding", "dilation", "groups"), CASES + MORE)
@@ -39,36 +47,125 @@ def test_exact_on_integers(shape, filters, window, stride, padding, dilation, gr
     weight, bias = integers((filters, *window, shape[3] // groups), np.float32, 1), integers(filters, np.float32, 2)
     expected = ops.convolution(x, weight, bias, **options, activation="relu")
     y = emulated.empty(expected.shape, np.float32)
-    run("convolution_forward", y, x, weight, bias, *given, True, True)
+    run("convolution_forward", y, x, weight, bias, *given, True, TF32)
     np.testing.assert_array_equal(y, expected)
 
     dy = integers(y.shape, np.float32, 3)
     dx = emulated.empty(shape, np.float32)
-    run("convolution_input_gradient", dx, dy, weight, *given, True)
+    run("convolution_input_gradient", dx, dy, weight, *given, TF32)
     np.testing.assert_array_equal(dx, ops.convolution_input_gradient(dy, weight, shape, **options))
+    np.testing.assert_array_equal(weight_gradient(dy, x, weight.shape, given, TF32),
+                                  ops.convolution_weight_gradient(dy, x, weight.shape, **options))
 
-    dweight = emulated.empty(weight.shape, np.float32)
-    workspace = emulated.empty(emulated.extension.weight_gradient_workspace(dweight, dy, x, *given), np.float32)
-    run("convolution_weight_gradient", dweight, workspace, dy, x, *given, True)
-    np.testing.assert_array_equal(dweight, ops.convolution_weight_gradient(dy, x, weight.shape, **options))
+
+@pytest.mark.parametrize("tensor", [True, False], ids=["tensor", "plain"])
+@pytest.mark.parametrize("storage", STORAGES, ids=["float16", "bfloat16"])
+@pytest.mark.parametrize(("shape", "filters", "window", "stride", "padding", "dilation", "groups"), FEW)
+def test_sixteen_bits_exact_on_integers(shape, filters, window, stride, padding, dilation, groups, storage, tensor):
+    """Sums of integers are exact in float32: results are theirs, rounded once, on tensor cores and without."""
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    given = settings(stride, padding, dilation, groups)
+    precision = storage[1] if tensor else PLAIN
+    x, weight = integers(shape, np.float32, 0), integers((filters, *window, shape[3] // groups), np.float32, 1)
+    bias = integers(filters, np.float32, 2)
+    expected = ops.convolution(x, weight, bias, **options, activation="relu")
+    y = emulated.empty(expected.shape, storage[2])
+    run("convolution_forward", y, stored(x, storage), stored(weight, storage), bias, *given, True, precision)
+    np.testing.assert_array_equal(y, stored(expected, storage))
+
+    dy = integers(y.shape, np.float32, 3)
+    dx = emulated.empty(shape, storage[2])
+    run("convolution_input_gradient", dx, stored(dy, storage), stored(weight, storage), *given, precision)
+    expected = ops.convolution_input_gradient(dy, weight, shape, **options)
+    np.testing.assert_array_equal(dx, stored(expected, storage))
+    # The weights' gradient stays in float32.
+    np.testing.assert_array_equal(
+        weight_gradient(stored(dy, storage), stored(x, storage), weight.shape, given, precision),
+        ops.convolution_weight_gradient(dy, x, weight.shape, **options))
+
+
+def gamma(terms, unit):
+    return terms * unit / (1 - terms * unit)
+
+
+def normals():
+    generator = np.random.default_rng(0)
+    return (generator.standard_normal((1, 6, 7, 12)).astype(np.float32),
+            generator.standard_normal((9, 3, 3, 12)).astype(np.float32))
 
 
 def test_rounding_bound():
     """|y - y64| <= (2 * 2^-11 + 2^-22 + gamma(K + 2)) * (|x| conv |w|): both factors rounded, sums in float32."""
-    generator = np.random.default_rng(0)
-    x = generator.standard_normal((1, 6, 7, 12)).astype(np.float32)
-    weight = generator.standard_normal((9, 3, 3, 12)).astype(np.float32)
+    x, weight = normals()
     exact = ops.convolution(x.astype(np.float64), weight.astype(np.float64), padding=1)
     size = ops.convolution(abs(x).astype(np.float64), abs(weight).astype(np.float64), padding=1)
     y = emulated.empty(exact.shape, np.float32)
-    run("convolution_forward", y, x, weight, None, *settings(1, 1, 1, 1), False, True)
-    terms, unit = weight[0].size + 2, 2.0**-23
-    bound = (2 * 2.0**-11 + 2.0**-22 + terms * unit / (1 - terms * unit)) * size
+    run("convolution_forward", y, x, weight, None, *settings(1, 1, 1, 1), False, TF32)
+    bound = (2 * 2.0**-11 + 2.0**-22 + gamma(weight[0].size + 2, 2.0**-23)) * size
     assert (abs(y - exact) <= bound).all()
     assert (abs(y - exact) > 2.0**-20 * size).any()  # it is tf32 indeed
 
 
-def test_float64_has_no_tf32():
+@pytest.mark.parametrize("storage", STORAGES, ids=["float16", "bfloat16"])
+def test_rounding_bound_of_sixteen_bits(storage):
+    """|y - y64| <= e + u (|y64| + e) + step / 2, e = gamma(K + 2) * (|x| conv |w|): products are exact, sums in
+    float32, the result rounded once (by half a step of the smallest numbers, at least)."""
+    name, precision, dtype, unit, step = storage
+    x, weight = (stored(array, storage) for array in normals())
+    wide_x, wide_weight = wide(x).astype(np.float64), wide(weight).astype(np.float64)
+    exact = ops.convolution(wide_x, wide_weight, padding=1)
+    error = gamma(weight[0].size + 2, 2.0**-23) * ops.convolution(abs(wide_x), abs(wide_weight), padding=1)
+    y = emulated.empty(exact.shape, dtype)
+    run("convolution_forward", y, x, weight, None, *settings(1, 1, 1, 1), False, precision)
+    bound = error + unit * (abs(exact) + error) + step / 2
+    assert (abs(wide(y) - exact) <= bound).all()
+    assert (abs(wide(y) - exact) > bound / 4).any()
+
+    dy = stored(np.random.default_rng(1).standard_normal(y.shape), storage)
+    wide_dy = wide(dy).astype(np.float64)
+    exact = ops.convolution_weight_gradient(wide_dy, wide_x, weight.shape, padding=1)
+    size = ops.convolution_weight_gradient(abs(wide_dy), abs(wide_x), weight.shape, padding=1)
+    got = weight_gradient(dy, x, weight.shape, settings(1, 1, 1, 1), precision)
+    assert (abs(got - exact) <= gamma(6 * 7 + 2, 2.0**-23) * size).all()
+
+
+def test_a_precision_of_other_arrays_is_refused():
     x = np.ones((1, 2, 2, 4))
-    with pytest.raises(ValueError, match="tf32 is a precision of float32"):
-        run("convolution_forward", x.copy(), x, np.ones((4, 1, 1, 4)), None, *settings(1, 0, 1, 1), False, True)
+    for dtype, number in ((np.float64, TF32), (np.float16, TF32), (np.float32, FLOAT16[1]), (np.float16, BFLOAT16[1])):
+        given = x.astype(dtype)
+        weight = np.ones((4, 1, 1, 4), dtype)
+        with pytest.raises(ValueError, match="tf32 is a precision of float32 arrays"):
+            run("convolution_forward", given.copy(), given, weight, None, *settings(1, 0, 1, 1), False, number)
+
+
+@pytest.mark.parametrize("storage", [(None, TF32, np.float32), *STORAGES], ids=["tf32", "float16", "bfloat16"])
+def test_a_first_layer(storage):
+    """Three channels, padded to four so that all copies are of four: the results of three."""
+    x, weight = integers((2, 12, 11, 3), np.float32, 0), integers((10, 5, 5, 3), np.float32, 1)
+    expected = ops.convolution(x, weight, stride=2, padding=1)
+    padded = []
+    for array in (x, weight):
+        given = stored(array, storage) if storage[0] else array
+        padded.append(emulated.empty((*array.shape[:3], 4), storage[2]))
+        run("pad_channels", padded[-1].reshape(-1, 4), given.reshape(-1, 3))
+        assert not padded[-1][..., 3].any()
+        np.testing.assert_array_equal(padded[-1][..., :3], given)
+    y = emulated.empty(expected.shape, storage[2])
+    run("convolution_forward", y, *padded, None, *settings(2, 1, 1, 1), False, storage[1])
+    np.testing.assert_array_equal(y, stored(expected, storage) if storage[0] else expected)
+
+
+@pytest.mark.parametrize("storage", STORAGES, ids=["float16", "bfloat16"])
+def test_linear_layers_of_sixteen_bits(storage):
+    x, weight = integers((3, 600), np.float32, 0), integers((70, 600), np.float32, 1)
+    expected, expected_dx = x @ weight.T, integers((3, 70), np.float32, 2) @ weight
+    for precision in (PLAIN, storage[1]):
+        workspace = emulated.empty(emulated.extension.linear_workspace(3, 70, 600), np.float32)
+        y, dx = emulated.empty((3, 70), storage[2]), emulated.empty((3, 600), storage[2])
+        run("linear_forward", y, workspace, stored(x, storage), stored(weight, storage), None, False, precision)
+        np.testing.assert_array_equal(y, stored(expected, storage))
+        run("linear_input_gradient", dx, None, stored(integers((3, 70), np.float32, 2), storage),
+            stored(weight, storage), precision)
+        np.testing.assert_array_equal(dx, stored(expected_dx, storage))
+    with pytest.raises(ValueError, match="too small a workspace"):
+        run("linear_forward", y, workspace[:5].copy(), stored(x, storage), stored(weight, storage), None, False, 0)

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from .fused import Fused
+
 _WHOLE = ((1, 1), (0, 0, 0, 0), (1, 1), 1)  # stride, padding, dilation, groups of a linear layer
 _KEPT = 64  # arrays of bounds on the device
 _UNBOUNDED = 2**30  # what 64-bit bounds beyond any map become on the device
@@ -56,7 +58,7 @@ def targets() -> str:
                      for name, _, kind in (each.partition("-") for each in built.split()))
 
 
-class Launchers:
+class Launchers(Fused):
     """One method for each launcher of `backends.numba`, over `extension`.
 
     Parameters
@@ -118,12 +120,18 @@ class Launchers:
         self._run("convolution_weight_gradient", dweight, workspace, dy, x, *settings, False)
 
     def linear_forward(self, y: Any, x: Any, weight: Any, bias: Any, relu: bool) -> None:
-        """y = activation(x weight' + bias): a convolution of maps of one cell."""
-        self.convolution_forward(_cell(y), _cell(x), _cell(weight), bias, *_WHOLE, relu)
+        """y = activation(x weight' + bias)."""
+        workspace = self._pieces(*y.shape, x.shape[1], x.dtype)
+        self._run("linear_forward", y, workspace, x, weight, bias, relu, False)
 
     def linear_input_gradient(self, dx: Any, dy: Any, weight: Any) -> None:
         """dx = dy weight."""
-        self.convolution_input_gradient(_cell(dx), _cell(dy), _cell(weight), *_WHOLE)
+        workspace = self._pieces(*dx.shape, dy.shape[1], dx.dtype)
+        self._run("linear_input_gradient", dx, workspace, dy, weight, False)
+
+    def _pieces(self, rows: int, columns: int, terms: int, dtype: Any) -> Any:
+        """Room for the sums over pieces of a linear layer's terms."""
+        return self._arrays.empty(self._extension.linear_workspace(rows, columns, terms), dtype)
 
     def linear_weight_gradient(self, dweight: Any, dy: Any, x: Any) -> None:
         """dweight = dy' x."""

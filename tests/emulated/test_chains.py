@@ -1,0 +1,107 @@
+"""Fused chains on the emulated CUDA kernels: the bits of their single operations, on random numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zfcore import backends
+from zfcore.geometry import output_size
+
+from .launch import run
+from .storage import STORAGES, stored
+from .test_tensor_cores import settings
+
+emulated = backends.get("emulated")
+
+# x, filters, window, stride, padding, dilation, groups of the convolution; window, stride, before of the pooling
+CASES = [
+    ((2, 13, 12, 3), 66, (3, 3), 1, 1, 1, 1, (3, 3), (2, 2), (0, 0)),
+    ((1, 15, 11, 4), 6, (5, 3), 2, (2, 1, 0, 2), 1, 2, (2, 3), (2, 2), (1, 1)),
+    ((1, 10, 9, 6), 6, (3, 2), 1, 1, (2, 3), 3, (2, 2), (3, 1), (0, 1)),
+    ((1, 9, 9, 2), 3, (1, 1), 1, 0, 1, 1, (8, 8), (1, 1), (3, 3)),
+    ((0, 6, 6, 2), 3, (3, 3), 1, 1, 1, 1, (2, 2), (2, 2), (0, 0)),
+]
+ARRAYS = {"float32": np.float32, "float64": np.float64, "float16": STORAGES[0], "bfloat16": STORAGES[1]}
+
+
+def normal(shape, kind, seed):
+    values = np.random.default_rng(seed).standard_normal(shape)
+    return stored(values, kind) if isinstance(kind, tuple) else values.astype(kind)
+
+
+def chain(case, kind):
+    """Inputs and sizes of a case."""
+    shape, filters, window, stride, padding, dilation, groups, pool, pool_stride, before = case
+    given = settings(stride, padding, dilation, groups)
+    steps, pads, gaps, _ = given
+    between = [output_size(shape[1 + axis], window[axis], steps[axis], *pads[2 * axis:2 * axis + 2], gaps[axis])
+               for axis in (0, 1)]
+    pooled = [(between[axis] + before[axis] - pool[axis]) // pool_stride[axis] + 2 for axis in (0, 1)]
+    x, weight = normal(shape, kind, 0), normal((filters, *window, shape[3] // groups), kind, 1)
+    bias = normal(filters, kind if kind == np.float64 else np.float32, 2)
+    return (x, weight, bias, given, (shape[0], *between, filters), (shape[0], *pooled, filters),
+            (pool, pool_stride, before))
+
+
+@pytest.mark.parametrize("kind", ARRAYS.values(), ids=list(ARRAYS))
+@pytest.mark.parametrize("case", CASES)
+def test_convolution_and_pooling(case, kind):
+    """The last window of each axis lies wholly in the padding where the first does not: it gives 0."""
+    x, weight, bias, given, between, pooled, windows = chain(case, kind)
+    x.reshape(-1)[3::17] = np.nan if x.dtype != np.uint16 else 0x7FC0
+    expected, expected_switches = emulated.empty(pooled, x.dtype), emulated.empty(pooled, np.uint8)
+    for rectified in (True, False):
+        maps = emulated.empty(between, x.dtype)
+        run("convolution_forward", maps, x, weight, bias, *given, rectified, 0)
+        run("max_pool", expected, expected_switches, maps, None, *windows)
+        y, switches = emulated.empty(pooled, x.dtype), emulated.empty(pooled, np.uint8)
+        run("convolution_pool", y, switches, x, weight, bias, None, between[1:3], *given, rectified, *windows)
+        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(switches, expected_switches)
+
+
+@pytest.mark.parametrize("kind", ARRAYS.values(), ids=list(ARRAYS))
+@pytest.mark.parametrize("case", CASES)
+def test_unpooling_and_filtering(case, kind):
+    x, weight, _, given, between, pooled, windows = chain(case, kind)
+    switches = np.random.default_rng(4).integers(0, windows[0][0] * windows[0][1], pooled).astype(np.uint8)
+    y = normal(pooled, kind, 3)
+    for last_wins, rectified in ((False, True), (True, True), (False, False)):
+        maps, expected, dx = (emulated.empty(shape, x.dtype) for shape in (between, x.shape, x.shape))
+        run("max_unpool", maps, y, switches, None, *windows, last_wins)
+        if rectified:
+            run("relu", maps, maps)
+        run("convolution_input_gradient", expected, maps, weight, *given, 0)
+        run("unpool_filter", dx, y, switches, weight, None, *windows, last_wins, rectified, between[1:3], *given)
+        np.testing.assert_array_equal(dx, expected)
+
+
+def test_crops():
+    """Cells outside an image's bounds win no window, and receive nothing."""
+    x, weight, bias, given, between, pooled, windows = chain(CASES[0], np.float32)
+    bounds = np.array([[2, 9, 0, 12], [0, 13, 3, 4]], np.int32)
+    maps, y, expected = (emulated.empty(shape, np.float32) for shape in (between, pooled, pooled))
+    switches, expected_switches = emulated.empty(pooled, np.uint8), emulated.empty(pooled, np.uint8)
+    run("convolution_forward", maps, x, weight, bias, *given, True, 0)
+    run("max_pool", expected, expected_switches, maps, bounds, *windows)
+    run("convolution_pool", y, switches, x, weight, bias, bounds, between[1:3], *given, True, *windows)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(switches, expected_switches)
+
+    dx, expected = emulated.empty(x.shape, np.float32), emulated.empty(x.shape, np.float32)
+    run("max_unpool", maps, y, switches, bounds, *windows, False)
+    run("convolution_input_gradient", expected, maps, weight, *given, 0)
+    run("unpool_filter", dx, y, switches, weight, bounds, *windows, False, True, between[1:3], *given)
+    np.testing.assert_array_equal(dx, expected)
+
+
+def test_windows_that_do_not_fit_are_refused():
+    x, weight, bias, given, between, _, _ = chain(CASES[3], np.float32)
+    y, switches = emulated.empty((1, 1, 1, 3), np.float32), emulated.empty((1, 1, 1, 3), np.uint8)
+    with pytest.raises(ValueError, match="windows of at most 64 cells"):
+        run("convolution_pool", y, switches, x, weight, bias, None, between[1:3], *given, True, (9, 9), (1, 1),
+            (0, 0))
+    with pytest.raises(ValueError, match="does not fit the convolution"):
+        run("convolution_pool", y[..., :2].copy(), switches[..., :2].copy(), x, weight, bias, None, between[1:3],
+            *given, True, (2, 2), (1, 1), (0, 0))

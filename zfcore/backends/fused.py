@@ -1,0 +1,50 @@
+"""Launchers that compiled backends have besides Numba's: fused chains, updates in one pass, storage of 16 bits.
+
+Each has the bits of the launchers that it stands for; whoever asks for one looks first whether the backend has it.
+`bounds`, where there are crops, are an int32 array (N, 4) of the backend; None: whole maps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Fused:
+    """The methods; `_run` calls the extension."""
+
+    _run: Any
+
+    def convolution_pool(self, y: Any, switches: Any, x: Any, weight: Any, bias: Any, bounds: Any, size: Any,
+                         stride: Any, padding: Any, dilation: Any, groups: int, relu: bool, window: Any,
+                         window_stride: Any, before: Any) -> None:
+        """Fill y and switches (N, P', Q', K): convolution_forward, whose maps are `size` = (P, Q), then max_pool.
+
+        Plain arithmetic; windows of at most 64 cells.
+        """
+        self._run("convolution_pool", y, switches, x, weight, bias, bounds, size, stride, padding, dilation, groups,
+                  relu, window, window_stride, before)
+
+    def unpool_filter(self, dx: Any, y: Any, switches: Any, weight: Any, bounds: Any, window: Any, window_stride: Any,
+                      before: Any, last_wins: bool, rectify: bool, size: Any, stride: Any, padding: Any, dilation: Any,
+                      groups: int) -> None:
+        """Fill dx: max_unpool into maps of `size` = (P, Q), relu if asked, convolution_input_gradient."""
+        self._run("unpool_filter", dx, y, switches, weight, bounds, window, window_stride, before, last_wins, rectify,
+                  size, stride, padding, dilation, groups)
+
+    def sgd_filters(self, weight: Any, velocity: Any, copy: Any, gradient: Any, learning_rate: Any, momentum: float,
+                    decay: float, rate_in_velocity: bool, radius: float) -> None:
+        """Change weight and velocity: sgd_step, then renormalize_filters, in one pass over memory.
+
+        `copy`, unless None, receives the weights too, in their type or of 16 bits. `learning_rate` may be a float64
+        array (1,) of the backend, which is read when the kernel runs.
+        """
+        self._run("sgd_filters", weight, velocity, copy, gradient, learning_rate, momentum, decay, rate_in_velocity,
+                  radius)
+
+    def pad_channels(self, y: Any, x: Any) -> None:
+        """Fill y (rows, wide) with x (rows, channels), then zeros."""
+        self._run("pad_channels", y, x)
+
+    def convert(self, y: Any, x: Any) -> None:
+        """Fill y with x: one of float32, the other float16 or the bits of bfloat16 (uint16)."""
+        self._run("convert", y, x)
