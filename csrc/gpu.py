@@ -2,8 +2,8 @@
 
     python csrc/gpu.py [--part tests|sanitize|bench|all] [--out FOLDER]
 
-Needs nvcc, CMake, and an interpreter that holds CuPy, pybind11 and pytest (PyTorch for the benchmarks); installs
-nothing and needs no network. Each part writes gpu-PART.json: device, driver, date, commit, what ran, raw samples.
+Needs nvcc, CMake, and an interpreter that holds CuPy, Numba, pybind11, pytest and hypothesis (PyTorch for the
+benchmarks); installs nothing and needs no network. Each part writes gpu-PART.json: device, driver, date, commit, what ran, raw samples.
 Exit codes: 0 passed, 1 something failed, 3 nothing could run here, and why is said.
 """
 
@@ -96,7 +96,8 @@ def run(command: list[Any], seconds: float) -> tuple[int, float]:
 def tests(out: Path) -> tuple[bool, dict[str, Any]]:
     """The tests marked gpu."""
     report = out / "gpu-tests.xml"
-    code, seconds = run([sys.executable, "-m", "pytest", "tests/gpu", "-q", "-m", "gpu", f"--junitxml={report}"], LIMIT)
+    code, seconds = run([sys.executable, "-m", "pytest", "tests/gpu", "-q", "-m", "gpu", "-W", "default",
+                          f"--junitxml={report}"], LIMIT)
     cases = list(ElementTree.parse(report).iter("testcase")) if report.exists() else []  # noqa: S314 (pytest wrote it)
     bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = [case for case in cases if case.find("skipped") is not None]
@@ -148,7 +149,7 @@ def main() -> int:
     found, nvcc = device(), find_nvcc()
     if nvcc is None:
         stop(why_missing())
-    for needed in ("cupy", "pybind11", "pytest"):
+    for needed in ("cupy", "numba", "pybind11", "pytest", "hypothesis"):
         if importlib.util.find_spec(needed) is None:
             stop(f"{needed} is not installed for {sys.executable}")
     if shutil.which("cmake") is None:
