@@ -18,18 +18,23 @@ import typer
 
 from .. import __version__
 from . import (
+    ablate,
     architecture,
     atlas,
     convert,
     correspondence,
     demo,
     embed,
+    evaluate,
     evolution,
     explain,
     info,
     invariance,
     occlusion,
     project,
+    report,
+    train,
+    transfer,
 )
 from .common import one_line
 
@@ -70,12 +75,14 @@ def _root(
     """See inside convolutional networks: what each feature map responds to, projected to pixels."""
 
 
-for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atlas.atlas),
-                        ("project", project.project), ("merge", atlas.merge), ("convert", convert.convert),
+for _name, _command in (("demo", demo.demo), ("info", info.info), ("train", train.train),
+                        ("evaluate", evaluate.evaluate), ("atlas", atlas.atlas), ("project", project.project),
+                        ("merge", atlas.merge), ("convert", convert.convert),
                         ("explain", explain.explain), ("embed", embed.embed),
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
                         ("invariance", invariance.invariance), ("evolution", evolution.evolution),
-                        ("architecture", architecture.architecture)):
+                        ("architecture", architecture.architecture), ("ablate", ablate.ablate),
+                        ("transfer", transfer.transfer), ("report", report.report)):
     app.command(_name)(_command)
 
 

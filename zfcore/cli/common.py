@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from ..data import Images
     from ..network import Network
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -82,6 +84,17 @@ def integer(option: str, text: str, minimum: int) -> int:
     return int(text)
 
 
+def number(option: str, text: str, minimum: float) -> float:
+    """Read a finite number that is at least `minimum`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not minimum <= value < math.inf:
+        raise ValueError(f"{option} is {text!r}; allowed: a number >= {minimum:g}")
+    return value
+
+
 def byte_count(option: str, text: str) -> int:
     """Read "2GB", "512 MiB" or a plain number of bytes."""
     found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)\s*", text)
@@ -125,8 +138,10 @@ def guard_output(out: Path, force: bool, *inputs: str | Path | None) -> None:
             raise ValueError(f"--out is {str(out)!r}, which exists already; --force replaces it")
         if any(out.iterdir()) and not any((out / name).is_file() for name in OURS):
             raise ValueError(f"--out is {str(out)!r}, which zfcore did not make; --force will not replace it")
+        from ..data.opening import path_of
+
         for name in map(str, filter(None, inputs)):
-            file = name if Path(name).exists() else name.rpartition(":")[0]  # set.npz:train
+            file = path_of(name)  # set.npz of set.npz:train
             if file and out.resolve() in (Path(file).resolve(), *Path(file).resolve().parents):
                 raise ValueError(f"--out is {str(out)!r}, which holds {name!r}; --force will not replace what "
                                  "is read")
@@ -179,6 +194,15 @@ def load_model(model: str, seed: int = 0, quiet: bool = False, architecture: str
     net.initialize(seed)
     note(f"zfcore: WARNING: {model} has RANDOM weights (seed {seed}); what it shows was not learned")
     return net
+
+
+def labelled_pictures(text: str, on_bad: str = "fail") -> Images:
+    """A data set by its path; `digits` and `digits:test` are the two parts of scikit-learn's digits."""
+    from ..data import digits, open_images
+
+    if text in ("digits", "digits:train", "digits:test") and not Path(text).exists():
+        return digits()[text == "digits:test"]
+    return open_images(text, on_bad=on_bad)
 
 
 def tell(summary: Mapping[str, Any], as_json: bool, text: str) -> None:

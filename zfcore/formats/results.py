@@ -161,3 +161,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
             and {"dtype", "sha256"} <= set(stored) for name, stored in arrays.items()):
         raise ResultError(f"{file}: not the manifest of a zfcore result")
     return manifest
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """What a saved folder is a result of; ResultError where it is none."""
+    return str(_manifest(Path(path)).get("kind"))

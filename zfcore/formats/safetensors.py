@@ -44,7 +44,19 @@ def save(network: Network, path: str | os.PathLike[str], force: bool = False,
     extra = {str(key): str(value) for key, value in (metadata or {}).items()}
     if extra:
         texts["metadata"] = json.dumps(extra)
-    header: dict[str, Any] = {"__metadata__": texts}
+    write(target, tensors, texts)
+
+
+def write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
+    """Write any safetensors file, whole or not at all; what was there is replaced.
+
+    Parameters
+    ----------
+    path : the file
+    tensors : float32 or float64 arrays by name
+    texts : its metadata
+    """
+    header: dict[str, Any] = {"__metadata__": dict(texts)}
     offset = 0
     for key, array in tensors.items():
         header[key] = {"dtype": _DTYPES[str(array.dtype)], "shape": list(array.shape),
@@ -59,7 +71,7 @@ def save(network: Network, path: str | os.PathLike[str], force: bool = False,
         for array in tensors.values():
             file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
 
-    atomic_write(target, writer)
+    atomic_write(path, writer)
 
 
 def _fail(path: Path, what: str) -> ValueError:

@@ -176,7 +176,8 @@ class Network:
                     node.layer.parameters[name] = self._enter(node.name, array)
 
     def forward(self, x: Any, keep: Collection[str] = (), cache: bool = False, training: bool = False, *,
-                to: str | None = None, parameters: bool = True, seed: int = 0, step: int = 0) -> Forward:
+                to: str | None = None, parameters: bool = True, frozen: Collection[str] = (), seed: int = 0,
+                step: int = 0) -> Forward:
         """Walk up.
 
         Parameters
@@ -188,6 +189,7 @@ class Network:
         training : dropout drops, batch norm uses the batch's statistics and moves its own
         to : the tensor to stop at; None: the output
         parameters : whether `backward` will want parameter gradients; without them caches are smaller
+        frozen : layers that run as at inference in a training pass too; without parameter gradients
         seed, step : of dropout: another step drops other units
 
         Returns
@@ -203,7 +205,8 @@ class Network:
         self._check_parameters(nodes)
         run = Run(training=training, parameters=cache and parameters, seed=seed, step=step,
                   algorithm=self.algorithm)
-        result = walk.up(self.ops, self._enter("forward", x), nodes, keep={*keep, top}, cache=cache, run=run)
+        result = walk.up(self.ops, self._enter("forward", x), nodes, keep={*keep, top}, cache=cache, run=run,
+                         frozen=frozen)
         result.tensor, result.host = top, isinstance(x, np.ndarray)
         if result.host:
             result.kept = {name: self.ops.backend.to_numpy(array) for name, array in result.kept.items()}
@@ -340,7 +343,7 @@ class Network:
         Parameters
         ----------
         seed : an integer >= 0
-        scheme : "zf", "krizhevsky" or "he" (`zfcore.initializers`); None: the network's own
+        scheme : "zf", "krizhevsky", "he" or "zf-scaled" (`zfcore.initializers`); None: the network's own
         """
         scheme = scheme or self.scheme
         checks.one_of("initialize", "scheme", scheme, initializers.SCHEMES)
@@ -349,7 +352,8 @@ class Network:
         ones = initializers.ones_of_krizhevsky(kinds) if scheme == "krizhevsky" else set()
         for node in self.nodes.values():
             node.layer.parameters = {
-                key: initializers.draw(scheme, node.name, key, shape, seed, float(node.name in ones))
+                key: initializers.draw(scheme, node.name, key, shape, seed, float(node.name in ones),
+                                       IMAGE in node.inputs)
                 for key, shape in self._parameter_shapes(node).items()}
         return self
 
@@ -401,6 +405,8 @@ class Network:
             "name": self.name,
             "input_shape": list(self.input_shape),
             "scheme": self.scheme,
+            # Left out where it is the usual one, so that hashes of networks stay what they were.
+            **({} if self.algorithm == "auto" else {"algorithm": self.algorithm}),
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_config(),
             "class_names": self.class_names,
             "layers": [{"name": node.name, "inputs": list(node.inputs), **node.layer.to_config()}
@@ -427,7 +433,7 @@ class Network:
             raise ValueError(f"{where}: class_names is a {type(names).__name__}; allowed: a list or null")
         try:
             network = cls(config.get("name", ""), config.get("input_shape", ()), class_names=names,
-                          scheme=config.get("scheme", "zf"),
+                          scheme=config.get("scheme", "zf"), algorithm=config.get("algorithm", "auto"),
                           preprocessing=described and Preprocessing.from_config(described, tensors))
             for entry in entries:
                 checks.require(isinstance(entry, dict) and {"name", "inputs", "type"} <= set(entry),
