@@ -3,7 +3,8 @@
     python csrc/gpu.py [--part tests|sanitize|bench|all] [--out FOLDER]
 
 Needs nvcc, CMake, and an interpreter that holds CuPy, Numba, pybind11, pytest and hypothesis (PyTorch for the
-benchmarks); installs nothing and needs no network. Each part writes gpu-PART.json: device, driver, date, commit, what ran, raw samples.
+benchmarks); installs nothing and needs no network. Each part writes gpu-PART.json: device, driver, date, commit,
+what ran, raw samples.
 Exit codes: 0 passed, 1 something failed, 3 nothing could run here, and why is said.
 """
 

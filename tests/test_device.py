@@ -207,7 +207,7 @@ def test_cam(cuda):
     same(maps[1], maps[0])
 
 
-def test_choosing(cuda):
+def test_choosing(cuda, monkeypatch):
     x = cuda.zeros((1, 2, 2, 1), np.float32)
     assert backends.of(x) is cuda
     assert backends.of(np.zeros(1)).name == "numba"
@@ -216,8 +216,13 @@ def test_choosing(cuda):
     backends.use("cuda")
     assert backends.default() == "cuda"
     assert backends.of(np.zeros(1)).name == "numba"  # NumPy's arrays are the CPU's
-    assert backends.for_device("cpu") == "numba"
     assert Network("n", (3, 3, 1)).ops.backend is cuda
+    backends.use(backends.for_device("cpu"))
+    assert backends.default() != "cuda"
+    monkeypatch.setenv("ZFCORE_BACKEND", "cuda")
+    assert backends.default() == "cuda"
+    assert backends.for_device("auto") is None
+    assert backends.for_device("cpu") == "numba"
 
 
 def test_arrays_in_two_places_are_refused(cuda):
