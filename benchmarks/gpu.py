@@ -309,8 +309,7 @@ def step(bench: Bench) -> None:
 
     from zfcore import models
     from zfcore.interop.torch import to_module
-    from zfcore.training import SGD
-    from zfcore.training.trainer import train_step
+    from zfcore.training import SGD, train_step
 
     net = models.build("zfnet")
     net._backend = "cuda"

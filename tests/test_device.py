@@ -32,8 +32,7 @@ from zfcore.layers import (
 from zfcore.preprocessing import Preprocessing
 from zfcore.study.occlusion import occlusion
 from zfcore.study.scan import scan
-from zfcore.training import SGD, Adam
-from zfcore.training.trainer import evaluate, train_step
+from zfcore.training import SGD, Adam, evaluate, train_step
 
 if backends.why_not("emulated"):
     pytest.skip("the emulated kernels are not built (make emulated)", allow_module_level=True)

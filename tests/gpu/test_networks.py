@@ -9,8 +9,7 @@ import pytest
 
 from zfcore import Network, backends, explain, ops
 from zfcore.layers import BatchNorm, Convolution, Dropout, Flatten, Linear, MaxPool, ResponseNorm
-from zfcore.training import SGD
-from zfcore.training.trainer import train_step
+from zfcore.training import SGD, train_step
 
 pytestmark = pytest.mark.gpu
 on_a_device = pytest.mark.skipif(bool(os.environ.get("ZFCORE_STAND_IN")), reason="the stand-in has no streams")

@@ -123,12 +123,24 @@ _max_unpool.defvjp(_max_unpool_up, _max_unpool_down)
 
 
 def response_norm(x: Any, **options: Any) -> Any:
-    """Normalisation across maps: `zfcore.ops.response_norm`, with its options."""
+    """Normalisation across maps: `zfcore.ops.response_norm`.
+
+    Parameters
+    ----------
+    x : (..., C)
+    options : as there, constants
+    """
     return _norm(x, "response_norm", _constant(options))
 
 
 def contrast_norm(x: Any, **options: Any) -> Any:
-    """Local contrast normalisation: `zfcore.ops.contrast_norm`, with its options; the exact gradient."""
+    """Local contrast normalisation: `zfcore.ops.contrast_norm`; the exact gradient.
+
+    Parameters
+    ----------
+    x : (N, H, W, C)
+    options : as there, constants
+    """
     return _norm(x, "contrast_norm", _constant(options))
 
 

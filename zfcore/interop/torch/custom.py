@@ -181,7 +181,14 @@ max_unpool.register_autograd(_unpool_backward, setup_context=_keep_unpool)
 
 @torch.library.custom_op("zfcore::response_norm", mutates_args=())
 def response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float, divided: bool) -> Tensor:
-    """Normalisation across maps, see `zfcore.ops.response_norm`; `divided`: a is alpha / size, as in torch."""
+    """Normalisation across maps, see `zfcore.ops.response_norm`.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    size, alpha, beta, k : as there
+    divided : whether a is alpha / size, as in torch
+    """
     return _call(ops.response_norm, x, size=size, alpha=alpha, beta=beta, k=k, alpha_is_divided_by_size=divided)
 
 
@@ -195,7 +202,14 @@ def response_norm_gradient(dy: Tensor, x: Tensor, size: int, alpha: float, beta:
 
 @torch.library.custom_op("zfcore::contrast_norm", mutates_args=())
 def contrast_norm(x: Tensor, size: int, alpha: float, beta: float, k: float, mode: str) -> Tensor:
-    """Local contrast normalisation, see `zfcore.ops.contrast_norm`; mode "divisive" or "subtractive"."""
+    """Local contrast normalisation, see `zfcore.ops.contrast_norm`.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    size, alpha, beta, k : as there
+    mode : "divisive" or "subtractive"
+    """
     return _call(ops.contrast_norm, x, size=size, alpha=alpha, beta=beta, k=k, mode=mode)
 
 

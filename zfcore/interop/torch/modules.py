@@ -28,6 +28,7 @@ class _Pool(nn.Module):
         self.padding = (vertical, vertical, horizontal, horizontal)
 
     def extra_repr(self) -> str:
+        """The settings, as torch's own shows them."""
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding[::2]}"
 
 
@@ -107,6 +108,7 @@ class LocalResponseNorm(nn.Module):
         return (y[:, :x.shape[1]] if missing > 0 else y).reshape(x.shape) if x.ndim != 4 or missing > 0 else y
 
     def extra_repr(self) -> str:
+        """The settings, as torch's own shows them."""
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
