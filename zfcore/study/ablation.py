@@ -154,9 +154,9 @@ def ablation(network: Any, train: Any, validation: Any, recipe: Any, *, rows: Se
     settings = {"recipe": recipe.to_config(), "network": _described(network),
                 **{name: source.manifest() for name, source in sources.items()}}
     shape = (len(chosen), len(numbers))
-    errors = [np.full(shape, np.nan) for _ in ERRORS]
+    empty = [np.full(shape, np.nan) for _ in ERRORS]
     result = Ablation(network.name, tuple(chosen), tuple(ROWS[row].title for row in chosen), numbers,
-                      errors[0], errors[1], errors[2], errors[3],
+                      empty[0], empty[1], empty[2], empty[3],
                       np.array([net.parameter_count for net in nets], np.int64),
                       np.array([sum(net.multiply_adds().values()) for net in nets], np.int64),
                       np.full(shape, np.nan), settings)

@@ -246,6 +246,10 @@ def from_scratch(network: Any, images: Images, train: np.ndarray, test: np.ndarr
 def default_layers(network: Any) -> list[str]:
     """Every convolution and every fully connected layer below the classes, the lowest first.
 
+    Parameters
+    ----------
+    network : any
+
     Raises
     ------
     ValueError : there are none, or more than a table can show

@@ -38,7 +38,13 @@ class CheckpointError(ValueError):
 
 
 def differences(found: Any, wanted: Any, where: str = "") -> list[str]:
-    """What two JSON values differ in, a line each: "conv1.filters is 64, not 96"."""
+    """What two JSON values differ in, a line each: "conv1.filters is 64, not 96".
+
+    Parameters
+    ----------
+    found, wanted : what is there, and what should be
+    where : the name of the whole
+    """
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         lines = []
         for key in [*wanted, *(key for key in found if key not in wanted)]:
