@@ -121,17 +121,17 @@ class Launchers(Fused):
 
     def linear_forward(self, y: Any, x: Any, weight: Any, bias: Any, relu: bool) -> None:
         """y = activation(x weight' + bias)."""
-        workspace = self._pieces(*y.shape, x.shape[1], x.dtype)
+        workspace = self._pieces(y, x.shape[1])
         self._run("linear_forward", y, workspace, x, weight, bias, relu, False)
 
     def linear_input_gradient(self, dx: Any, dy: Any, weight: Any) -> None:
         """dx = dy weight."""
-        workspace = self._pieces(*dx.shape, dy.shape[1], dx.dtype)
+        workspace = self._pieces(dx, dy.shape[1])
         self._run("linear_input_gradient", dx, workspace, dy, weight, False)
 
-    def _pieces(self, rows: int, columns: int, terms: int, dtype: Any) -> Any:
-        """Room for the sums over pieces of a linear layer's terms."""
-        return self._arrays.empty(self._extension.linear_workspace(rows, columns, terms), dtype)
+    def _pieces(self, result: Any, terms: int) -> Any:
+        """Room for the sums over pieces of a linear layer's terms, of which there are so many in each result."""
+        return self._arrays.empty(self._extension.linear_workspace(*result.shape, terms), result.dtype)
 
     def linear_weight_gradient(self, dweight: Any, dy: Any, x: Any) -> None:
         """dweight = dy' x."""
