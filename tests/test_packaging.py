@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -131,3 +132,15 @@ def test_what_was_built_and_why_it_is_missing(tmp_path: Path, monkeypatch: pytes
     cupy.cuda.runtime.getDeviceCount = lambda: 1
     cupy.cuda.Device = lambda: type("Device", (), {"compute_capability": "75"})()
     assert "compute capability 75; the kernels need 80 or more" in str(backends.why_not("cuda"))
+
+
+def test_an_editable_installation_is_one_line(build: ModuleType, tmp_path: Path) -> None:
+    """A .pth file that names this checkout; what PYTHONPATH names comes before it."""
+    with zipfile.ZipFile(tmp_path / build.build_editable(str(tmp_path))) as wheel:
+        assert wheel.testzip() is None
+        assert wheel.read("zfcore.pth").decode() == f"{ROOT}\n"
+        info = next(name.partition("/")[0] for name in wheel.namelist() if ".dist-info/" in name)
+        assert "zfcore=zfcore.cli:main" in wheel.read(f"{info}/entry_points.txt").decode().replace(" ", "")
+        listed = {line.partition(",")[0] for line in wheel.read(f"{info}/RECORD").decode().splitlines()}
+        assert listed == set(wheel.namelist())
+        assert not any(name.startswith("zfcore/") for name in wheel.namelist())
