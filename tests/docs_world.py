@@ -71,7 +71,10 @@ def build(root: Path) -> None:
     """Write everything into `root`."""
     zfcore.save(network(300, "small"), root / "model.safetensors")
     for name in ("a", "b", "c", "alexnet"):
-        zfcore.save(network(2, name), root / f"{name}.safetensors")
+        net = network(2, name)
+        net.class_names = ["kind0", "kind1"]
+        net.preprocessing = Preprocessing("RGB", mean=118.0, scale=0.02, size=72, crop=SIDE)
+        zfcore.save(net, root / f"{name}.safetensors")
     zfcore.save(network(2, "stride 4", 4), root / "stride4.safetensors")
     zfcore.save(network(2, "stride 2", 2), root / "stride2.safetensors")
     for name in ("photos", "million"):
