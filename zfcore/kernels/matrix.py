@@ -51,6 +51,7 @@ PANEL_BYTES = 2 * VECTOR_BYTES
 DEPTH = 256  # numbers of a left row that are multiplied before the sums are added to the output
 STRIDE = DEPTH + 16  # from one row of a left tile to the next: an odd number of cache lines
 COMING = 32  # rows of the right matrix that a product asks for before it comes to them
+PRESENT_PANELS = ROWS - 1 if VECTOR_BYTES == 64 else ROWS // 2  # panels of a row whose sums fit the registers
 AHEAD = 6  # rows that packing asks for before it comes to them
 DOT_COLUMNS = 6  # weight rows of a tile of dot products
 DOT_ROWS = 4 if VECTOR_BYTES == 64 else 2 if ROWS > 4 else 1
@@ -210,6 +211,72 @@ def _multiply(vectors: int, by_rows: bool) -> Any:
     return multiply
 
 
+@intrinsic
+def multiply_present(typing: Any, c: Any, c_start: Any, a: Any, a_start: Any, b: Any, b_start: Any,
+                     panel_step: Any, panels: Any, depth: Any) -> Any:
+    """One row c[panels] += a[depth] * b, without the products of a's zeros.
+
+    Same sums, same bits as by `multiply_rows` where b is finite: x + 0 * b is x. b's rows are a panel
+    apart, its panels `panel_step`. 64 numbers of a make a mask of those that are not zero.
+    """
+    number = types.int64
+    signature = types.void(c, number, a, number, b, number, number, number, number)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _Emitter(context, builder, signature, arguments)
+        out, left, right = (emit.pointer(array) for array in (0, 2, 4))
+        panel_step, panels, depth = arguments[6:]
+        group, panel = 64, 2 * emit.lanes
+        groups = builder.sdiv(builder.add(depth, INT64(group - 1)), INT64(group))
+
+        def present(a: Any, remaining: Any) -> Any:
+            bits: Any = INT64(0)
+            for vector in range(group // emit.lanes):
+                found = builder.fcmp_unordered("!=", emit.load(a, vector), emit.zero)
+                word = builder.zext(builder.bitcast(found, ir.IntType(emit.lanes)), INT64)
+                bits = builder.or_(bits, builder.shl(word, INT64(vector * emit.lanes)))
+            last = builder.sub(builder.shl(INT64(1), builder.and_(remaining, INT64(group - 1))), INT64(1))
+            whole = builder.icmp_signed(">=", remaining, INT64(group))
+            return builder.and_(bits, builder.select(whole, INT64(-1), last))
+
+        def tile(count: int) -> None:
+            def one(values: list[Any]) -> list[Any]:
+                a, b, remaining, *sums = values
+                before, head = builder.block, builder.append_basic_block("present")
+                body, after = builder.append_basic_block("product"), builder.append_basic_block("absent")
+                first = [present(a, remaining), *sums]
+                builder.branch(head)
+                builder.position_at_end(head)
+                phis = [builder.phi(value.type) for value in first]
+                for phi, value in zip(phis, first, strict=True):
+                    phi.add_incoming(value, before)
+                builder.cbranch(builder.icmp_signed("!=", phis[0], INT64(0)), body, after)
+                builder.position_at_end(body)
+                k = builder.cttz(phis[0], ir.Constant(ir.IntType(1), 1))
+                factor = emit.broadcast(emit.move(a, k))
+                place = emit.move(b, builder.mul(k, INT64(panel)))
+                following = [builder.and_(phis[0], builder.sub(phis[0], INT64(1)))]
+                for at in range(count):
+                    for vector in range(2):
+                        following.append(emit.multiply_add(factor, emit.load(place, vector), phis[1 + 2 * at + vector]))
+                    place = emit.move(place, panel_step)
+                for phi, value in zip(phis, following, strict=True):
+                    phi.add_incoming(value, builder.block)
+                builder.branch(head)
+                builder.position_at_end(after)
+                return [emit.move(a, group), emit.move(b, group * panel), builder.sub(remaining, INT64(group)),
+                        *phis[1:]]
+
+            sums = emit.loop(groups, [left, right, depth] + [emit.zero] * (2 * count), one)[3:]
+            for at, value in enumerate(sums):
+                emit.store(builder.fadd(emit.load(out, at), value), out, at)
+
+        emit.cases(panels, PRESENT_PANELS, tile)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 multiply_rows = _multiply(2, True)
 multiply_rows_narrow = _multiply(1, True)
 multiply_columns = _multiply(2, False)
@@ -315,6 +382,38 @@ def prefetch(typing: Any, array: Any, start: Any) -> Any:
     return signature, generate
 
 
+@intrinsic
+def add_vectors(typing: Any, target: Any, target_start: Any, source: Any, source_start: Any, count: Any) -> Any:
+    """target += source for `count` numbers, a few dozen: whole vectors, then the rest by halves of one."""
+    signature = types.void(target, types.int64, source, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _Emitter(context, builder, signature, arguments)
+        out, numbers, count = emit.pointer(0), emit.pointer(2), arguments[4]
+
+        def step(values: list[Any]) -> list[Any]:
+            emit.store(builder.fadd(emit.load(values[0]), emit.load(values[1])), values[0])
+            return [emit.move(value, emit.lanes) for value in values]
+
+        whole = builder.sdiv(count, INT64(emit.lanes))
+        with builder.if_then(builder.icmp_signed(">", whole, INT64(0))):
+            emit.loop(whole, [out, numbers], step)
+        at, lanes = builder.mul(whole, INT64(emit.lanes)), emit.lanes // 2
+        while lanes:
+            here = builder.and_(count, INT64(lanes))
+            with builder.if_then(builder.icmp_signed("!=", here, INT64(0))):
+                kind = ir.VectorType(emit.element, lanes).as_pointer()
+                places = [builder.bitcast(emit.move(each, at), kind) for each in (out, numbers)]
+                values = [builder.load(place) for place in places]
+                for value in values:
+                    value.align = emit.size
+                builder.store(builder.fadd(*values), places[0]).align = emit.size
+            at, lanes = builder.add(at, here), lanes // 2
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 copy_vectors = _spread(True)
 zero_vectors = _spread(False)
 
@@ -378,6 +477,19 @@ def multiply_block(c, c_step, a, rows, b, b_start, b_step, panel_step, columns, 
                 multiply_rows_narrow(c, row * c_step + first, c_step, a, row * STRIDE, 0,
                                      b, right, b_step, height, depth)
             row += height
+
+
+@kernel
+def multiply_present_block(c, c_step, a, rows, b, b_start, panel_step, columns, depth):
+    """`multiply_block` for rows of a that are mostly zeros, b finite; c has whole panels, b's rows a panel apart."""
+    panel = PANEL_BYTES // c.itemsize
+    panels = (columns + panel - 1) // panel
+    parts = (panels + PRESENT_PANELS - 1) // PRESENT_PANELS
+    for part in range(parts):
+        first, last = panels * part // parts, panels * (part + 1) // parts
+        for row in range(rows):
+            multiply_present(c, row * c_step + first * panel, a, row * STRIDE, b, b_start + first * panel_step,
+                             panel_step, last - first, depth)
 
 
 @kernel
