@@ -20,19 +20,8 @@ import numpy as np
 
 from .compile import kernel
 from .depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
-from .matrix import (
-    DEPTH,
-    PANEL_BYTES,
-    ROWS,
-    STRIDE,
-    aligned,
-    copy,
-    flat,
-    move,
-    multiply_block,
-    multiply_present_block,
-    multiply_transposed_block,
-)
+from .instructions import DEPTH, PANEL_BYTES, ROWS, STRIDE
+from .matrix import aligned, copy, flat, move, multiply_block, multiply_present_block, multiply_transposed_block
 from .memory import empty
 from .patches import Patches, gather, patches_of, scatter
 from .threads import parallel

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .compile import kernel
-from .matrix import STRIDE, add_vectors, copy, zero
+from .instructions import STRIDE, add_vectors
+from .matrix import copy, zero
 
 
 class Patches(NamedTuple):
