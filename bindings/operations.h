@@ -18,6 +18,8 @@ void operations(Define&& define) {
     define("convolution_forward", convolution_forward);
     define("convolution_input_gradient", convolution_input_gradient);
     define("convolution_weight_gradient", convolution_weight_gradient);
+    define("linear_forward", linear_forward);
+    define("linear_input_gradient", linear_input_gradient);
     define("max_pool", max_pool);
     define("check_switches", check_switches);
     define("max_unpool", max_unpool);
@@ -44,6 +46,7 @@ void operations(Define&& define) {
     define("dropout", dropout);
     define("convert", convert);
     define("copy_columns", copy_columns);
+    define("pad_channels", pad_channels);
     define("clear_outside", clear_outside);
     define("softmax", softmax);
     define("softmax_cross_entropy", softmax_cross_entropy);

@@ -84,6 +84,22 @@ inline void convert(Array y, Array x, Stream stream) {
         y.holds<float>() ? to_float(bfloat16{}) : from_float(bfloat16{});
 }
 
+// y (rows, wide), x (rows, channels).
+inline void pad_channels(Array y, Array x, Stream stream) {
+    require(y.shape.size() == 2 && x.shape.size() == 2 && y.extent(0) == x.extent(0),
+            "pad_channels: arrays are not of as many rows");
+    const auto pad = [&](auto* to, const auto* from) {
+        zf::pad_channels(to, from, x.extent(0), x.length(1), y.length(1), pointer(stream));
+    };
+    with_storage(y, [&](auto zero) {
+        using T = decltype(zero);
+        if constexpr (sizeof(T) == 2)
+            pad(reinterpret_cast<std::uint16_t*>(y.out<T>()), reinterpret_cast<const std::uint16_t*>(x.in<T>()));
+        else
+            pad(y.out<T>(), x.in<T>());
+    });
+}
+
 inline void clear_outside(Array x, Array bounds, Stream stream) {
     require(x.shape.size() == 4, "an array is not (N, H, W, C)");
     with_storage(x, [&](auto zero) {

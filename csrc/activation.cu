@@ -60,8 +60,9 @@ __device__ __forceinline__ Counter philox(Counter counter, std::uint32_t key, st
 }
 
 // A thread draws four words for four neighbouring elements of one image (z): counter (element / 4,
-// first + image, step), key seed. So an element's fate depends on its image and place alone.
-template <class T>
+// first + image, step), key seed. So an element's fate depends on its image and place alone. `width`: elements in one
+// access.
+template <class T, int width>
 __global__ void __launch_bounds__(256)
 dropout_kernel(T* y, const T* x, int images, std::int64_t elements, std::uint64_t threshold, Wide<T> scale,
                std::uint64_t seed, Setting<std::uint64_t> counter, std::uint32_t first) {
@@ -74,11 +75,14 @@ dropout_kernel(T* y, const T* x, int images, std::int64_t elements, std::uint64_
                                      std::uint32_t(seed), std::uint32_t(seed >> 32));
         const std::uint32_t word[4] = {words.a, words.b, words.c, words.d};
 #pragma unroll
-        for (int i = 0; i < 4; ++i)
-            if (quad * 4 + i < elements) {
-                const std::int64_t at = n * elements + quad * 4 + i;
-                y[at] = narrow<T>(word[i] >= threshold ? widen(x[at]) * scale : Wide<T>(0));
-            }
+        for (int i = 0; i < 4; i += width) {
+            const std::int64_t at = n * elements + quad * 4 + i;
+            if (quad * 4 + i >= elements) break;
+            auto value = load<width>(x + at);
+#pragma unroll
+            for (int j = 0; j < width; ++j) value[j] = word[i + j] >= threshold ? value[j] * scale : Wide<T>(0);
+            store(y + at, value);
+        }
     }
 }
 
@@ -88,11 +92,26 @@ __global__ void __launch_bounds__(256)
 copy_columns_kernel(T* __restrict__ target, const T* __restrict__ source, std::int64_t rows, int target_columns,
                     int source_columns, int target_column, int source_column, int vectors) {
     const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-    const std::int64_t row = item / vectors;
-    const int column = int(item % vectors) * width;
+    const auto [row, vector] = divide(item, vectors);
+    const int column = vector * width;
     if (row < rows)
         store(target + row * target_columns + target_column + column,
               load<width>(source + row * source_columns + source_column + column));
+}
+
+// A thread writes `width` neighbouring columns of one row of y, those beyond x's as 0.
+template <class T, int width>
+__global__ void __launch_bounds__(256)
+pad_channels_kernel(T* __restrict__ y, const T* __restrict__ x, std::int64_t rows, int channels, int vectors) {
+    const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    const auto [row, vector] = divide(item, vectors);
+    if (row >= rows) return;
+    const int column = vector * width;
+    Vector<T, width> value{};
+#pragma unroll
+    for (int i = 0; i < width; ++i)
+        if (column + i < channels) value[i] = x[row * channels + column + i];
+    store(y + item * width, value);
 }
 
 // A thread owns one element of a row (x), y steps through rows, z through images.
@@ -150,8 +169,11 @@ void dropout(T* y, const T* x, int images, std::int64_t elements, std::uint64_t 
              Setting<std::uint64_t> step, std::uint32_t first, void* stream) {
     ZF_CHECK(images >= 0 && elements >= 0, "dropout: sizes must not be negative");
     ZF_CHECK(elements / 4 <= 0xffffffff, "dropout: an image of 2^34 elements or more");
-    launch({{blocks_x(divide_up(elements, std::int64_t(4)), 256), 1, blocks_yz(images)}, 256, stream}, dropout_kernel<T>, y,
-           x, images, elements, threshold, scale, seed, step, first);
+    constexpr int full = sizeof(T) <= 4 ? 4 : 2;
+    const bool vectors = elements % full == 0 && aligned(y, full * sizeof(T)) && aligned(x, full * sizeof(T));
+    launch({{blocks_x(divide_up(elements, std::int64_t(4)), 256), 1, blocks_yz(images)}, 256, stream},
+           vectors ? dropout_kernel<T, full> : dropout_kernel<T, 1>, y, x, images, elements, threshold, scale, seed, step,
+           first);
 }
 
 template <class T>
@@ -169,6 +191,16 @@ void copy_columns(T* target, const T* source, std::int64_t rows, int target_colu
     launch({blocks_x(rows * pieces, 256), 256, stream},
            vectors ? copy_columns_kernel<T, full> : copy_columns_kernel<T, 1>, target, source, rows, target_columns,
            source_columns, target_column, source_column, pieces);
+}
+
+template <class T>
+void pad_channels(T* y, const T* x, std::int64_t rows, int channels, int wide, void* stream) {
+    ZF_CHECK(rows >= 0 && channels >= 0 && wide >= channels, "pad_channels: fewer channels than before");
+    if (!wide) return;
+    const bool vectors = wide % 4 == 0 && aligned(y, 4 * sizeof(T)) && sizeof(T) <= 4;
+    const int pieces = vectors ? wide / 4 : wide;
+    launch({blocks_x(rows * pieces, 256), 256, stream},
+           vectors ? pad_channels_kernel<T, sizeof(T) <= 4 ? 4 : 1> : pad_channels_kernel<T, 1>, y, x, rows, channels, pieces);
 }
 
 template <class T>
@@ -208,7 +240,9 @@ INSTANTIATE(float16)
 INSTANTIATE(bfloat16)
 #undef INSTANTIATE
 
-#define INSTANTIATE(T) template void copy_columns(T*, const T*, std::int64_t, int, int, int, int, int, void*);
+#define INSTANTIATE(T) \
+    template void copy_columns(T*, const T*, std::int64_t, int, int, int, int, int, void*); \
+    template void pad_channels(T*, const T*, std::int64_t, int, int, void*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 INSTANTIATE(std::uint16_t)

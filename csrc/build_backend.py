@@ -8,8 +8,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import sys
+import tempfile
+import zipfile
+from pathlib import Path
 from typing import Any
 
 from scikit_build_core import build as _base
@@ -50,7 +55,7 @@ def _settings(given: Settings | None, editable: bool, announce: bool = True) -> 
     """scikit-build-core's settings for this machine; the caller's own come last."""
     nvcc = _compiler(editable)
     if nvcc is None:
-        return {"wheel.cmake": "false", "wheel.platlib": "false", "editable.mode": "inplace", **(given or {})}
+        return {"wheel.cmake": "false", "wheel.platlib": "false", **(given or {})}
     chosen = ";".join(targets(nvcc, os.environ.get("ZFCORE_CUDA_TARGETS")))
     if announce:
         _say(f"the CUDA kernels are compiled with {nvcc} for {chosen}")
@@ -85,4 +90,32 @@ def build_wheel(wheel_directory: str, config_settings: Settings | None = None,
 
 def build_editable(wheel_directory: str, config_settings: Settings | None = None,
                    metadata_directory: str | None = None) -> str:
-    return _base.build_editable(wheel_directory, _settings(config_settings, True), metadata_directory)
+    settings = _settings(config_settings, True)
+    if settings["wheel.cmake"] == "true":
+        return _base.build_editable(wheel_directory, settings, metadata_directory)
+    return _plain_editable(wheel_directory, settings)
+
+
+def _plain_editable(wheel_directory: str, settings: Settings) -> str:
+    """A wheel whose one line names this checkout; returns its name.
+
+    scikit-build-core's own puts a finder before all of sys.path, so that PYTHONPATH could name no other checkout.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        info = _base.prepare_metadata_for_build_editable(folder, settings)
+        files = {f"{info}/{path.relative_to(Path(folder) / info).as_posix()}": path.read_bytes()
+                 for path in sorted((Path(folder) / info).rglob("*")) if path.is_file() and path.name != "RECORD"}
+    files["zfcore.pth"] = f"{Path(__file__).resolve().parents[1]}\n".encode()
+    files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: zfcore\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    record = f"{info}/RECORD"
+    lines = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in files.items()]
+    files[record] = "\n".join([*lines, f"{record},,", ""]).encode()
+    name = f"{info.removesuffix('.dist-info')}-py3-none-any.whl"
+    with zipfile.ZipFile(Path(wheel_directory) / name, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for path, content in files.items():
+            wheel.writestr(path, content)
+    return name
+
+
+def _digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()

@@ -37,9 +37,8 @@ convolution_pool_kernel(T* __restrict__ y, std::uint8_t* __restrict__ switches, 
         const bool inside = i < patch.height * patch.width && r >= 0 && r < maps.height && s >= 0 && s < maps.width;
         return Cell{inside ? n : -1, r, s};
     };
-    const Stored<T> source{x, std::int64_t(g.in_rows) * g.in_columns * g.in_channels, g.in_columns, g.in_channels};
     Wide<T> results[4][4] = {};
-    gather_products<false>(results, tiles, source, weight, g, group, first_column, locate);
+    gather_products<false>(results, tiles, stored(x, g), weight, g, group, first_column, locate, 0, terms_of(g));
     __syncthreads();  // all products are made: their factors' memory is free
     const int down = t / 16, across = t % 16;
 #pragma unroll
@@ -109,7 +108,7 @@ unpool_filter_kernel(T* __restrict__ dx, Unpooled<T, last_wins> source, const T*
     const std::int64_t first_cell = std::int64_t(blockIdx.x) * tile;
     const auto locate = [&](int i) { return cell_of(g, first_cell + i); };
     Wide<T> results[4][4] = {};
-    gather_products<true>(results, tiles, source, weight, g, group, first_column, locate);
+    gather_products<true>(results, tiles, source, weight, g, group, first_column, locate, 0, terms_of(g));
     store_results<T>(dx, results, nullptr, g, group, first_column, false, locate);
 }
 
@@ -146,6 +145,7 @@ void convolution_pool(T* y, std::uint8_t* switches, const T* x, const T* weight,
     if (!maps.rows || !maps.columns) return;
     const Patch patch = choose_patch(maps, window);
     ZF_CHECK(patch.rows, "convolution_pool: windows of at most 64 cells");
+    ZF_CHECK(std::int64_t(patch.patches_down) * patch.patches_across < 0x7fffffff, "convolution_pool: too many windows");
     const Gather g = gather_of_forward(c);
     const unsigned tiles = blocks_yz(divide_up(g.width, tile));
     ZF_CHECK(std::int64_t(tiles) * tile >= g.width, "convolution_pool: too many filters");

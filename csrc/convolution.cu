@@ -17,10 +17,43 @@ gather_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __restrict
     const int group = blockIdx.z, first_column = int(blockIdx.y) * tile;
     const std::int64_t first_cell = std::int64_t(blockIdx.x) * tile;
     const auto locate = [&](int i) { return cell_of(g, first_cell + i); };
-    const Stored<T> source{in, std::int64_t(g.in_rows) * g.in_columns * g.in_channels, g.in_columns, g.in_channels};
     Wide<T> results[4][4] = {};
-    gather_products<transposed>(results, tiles, source, weight, g, group, first_column, locate);
+    gather_products<transposed>(results, tiles, stored(in, g), weight, g, group, first_column, locate, 0, terms_of(g));
     store_results(out, results, bias, g, group, first_column, relu, locate);
+}
+
+// Groups of few columns, depthwise above all, would leave a tile's columns empty: here a thread owns one output
+// element, channels fastest, so that neighbours read neighbours. The same terms in the same order, so the same bits.
+template <class T, bool transposed>
+__global__ void __launch_bounds__(256)
+narrow_gather_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __restrict__ weight,
+                     const Wide<T>* __restrict__ bias, Gather g, std::int64_t elements, bool relu) {
+    const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (item >= elements) return;
+    const Divided place = divide(item, g.out_channels);
+    const int channel = place.remainder, group = channel / g.width;
+    const Cell cell = cell_of(g, place.quotient);
+    const T* image = in + std::int64_t(cell.image) * g.in_rows * g.in_columns * g.in_channels + group * g.depth;
+    Wide<T> sum = 0;
+    for (int i = 0; i < g.down.taps; ++i) {
+        const int r = cell.p * g.down.stride + g.down.offset + i * g.down.tap_step;
+        if (r < 0 || r >= g.in_rows) continue;
+        for (int j = 0; j < g.across.taps; ++j) {
+            const int s = cell.q * g.across.stride + g.across.offset + j * g.across.tap_step;
+            if (s < 0 || s >= g.in_columns) continue;
+            const T* signals = image + (std::int64_t(r) * g.in_columns + s) * g.in_channels;
+            const int row = g.down.first_tap + i * g.down.tap_spacing, column = g.across.first_tap + j * g.across.tap_spacing;
+            const std::int64_t filter_size = std::int64_t(g.filter_rows) * g.filter_columns * g.filter_channels;
+            const T* tap = weight + (std::int64_t(row) * g.filter_columns + column) * g.filter_channels +
+                           (transposed ? std::int64_t(group) * g.depth * filter_size + channel % g.width
+                                       : channel * filter_size);
+            for (int d = 0; d < g.depth; ++d)
+                sum = fma(widen(signals[d]), widen(tap[transposed ? d * filter_size : d]), sum);
+        }
+    }
+    const int r = g.down.first + cell.p * g.down.spacing, s = g.across.first + cell.q * g.across.spacing;
+    out[((std::int64_t(cell.image) * g.out_rows + r) * g.out_columns + s) * g.out_channels + channel] =
+        finished<T>(sum, bias, channel, relu);
 }
 
 // --------------------------------------------------------------------------------------- launchers
@@ -28,12 +61,14 @@ gather_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __restrict
 template <class T, bool transposed>
 void gather(T* out, const T* in, const T* weight, const Wide<T>* bias, const Gather& g, int groups, bool relu,
             Precision precision, void* stream) {
-    if constexpr (!std::is_same_v<T, double>) {
-        if (on_tensor_cores<T>(precision) && gather_tensor<T, transposed>(out, in, weight, bias, g, groups, relu, stream))
-            return;
-    } else {
-        on_tensor_cores<T>(precision);
+    const bool tensor = on_tensor_cores<T>(precision);
+    if (is_narrow(groups, g.width)) {
+        const std::int64_t elements = std::int64_t(g.batch) * g.down.outputs * g.across.outputs * g.out_channels;
+        return launch({blocks_x(elements, 256), 256, stream}, narrow_gather_kernel<T, transposed>, out, in, weight, bias, g,
+                      elements, relu);
     }
+    if constexpr (!std::is_same_v<T, double>)
+        if (tensor && gather_tensor<T, transposed>(out, in, weight, bias, g, groups, relu, stream)) return;
     const std::int64_t cells = std::int64_t(g.batch) * g.down.outputs * g.across.outputs;
     const unsigned tiles = blocks_yz(divide_up(g.width, tile));
     ZF_CHECK(std::int64_t(tiles) * tile >= g.width, "convolution: too many filters or channels");

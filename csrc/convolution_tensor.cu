@@ -141,32 +141,30 @@ struct Origin {
 
 // Grid: x over tiles of cells, y over tiles of columns, z over groups. Thread t copies part t % 8 of cells
 // t / 8 + 32 i; of the filters the same way, or, transposed, one part of 64 / part columns of every
-// (256 part / 64)th term. `vectors`: depth and addresses allow 16-byte copies; else elements one by one.
-template <class T, bool transposed, bool vectors>
+// (256 part / 64)th term; each part in copies of `count` terms, as depth and addresses allow (a first layer's three
+// channels: pad_channels makes them four).
+template <class T, bool transposed, int count>
 __global__ void __launch_bounds__(block_threads, 2)
 gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __restrict__ weight,
                      const float* __restrict__ bias, Gather g, bool relu, bool pairs) {
     DYNAMIC_SHARED(T, memory);
     constexpr int wide = tile_columns / part<T>, terms_apart = block_threads / wide;
     const int t = threadIdx.x, group = blockIdx.z;
-    const std::int64_t cells = std::int64_t(g.batch) * g.down.outputs * g.across.outputs;
     const std::int64_t first_cell = std::int64_t(blockIdx.x) * tile_rows;
     const int first_column = int(blockIdx.y) * tile_columns, terms = g.down.taps * g.across.taps * g.depth;
 
     Origin<T> place[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        const std::int64_t cell = first_cell + t / parts + 32 * i;
-        const int q = int(cell % g.across.outputs), p = int(cell / g.across.outputs % g.down.outputs);
-        const std::int64_t n = cell < cells ? cell / g.across.outputs / g.down.outputs : 0;
-        place[i].image = in + n * g.in_rows * g.in_columns * g.in_channels + group * g.depth;
-        place[i].row = cell < cells ? p * g.down.stride + g.down.offset : -0x40000000;  // outside, whatever the tap
-        place[i].column = q * g.across.stride + g.across.offset;
+        const Cell cell = cell_of(g, first_cell + t / parts + 32 * i);
+        const std::int64_t image = max(cell.image, 0);
+        place[i].image = in + image * g.in_rows * g.in_columns * g.in_channels + group * g.depth;
+        place[i].row = cell.image >= 0 ? cell.p * g.down.stride + g.down.offset : -0x40000000;  // outside, whatever the tap
+        place[i].column = cell.q * g.across.stride + g.across.offset;
     }
 
     // Copies `count` terms from `term` on, all of one tap, of this thread's four cells.
-    const auto copy_cells = [&](auto count, T* rows, int term, int first) {
-        constexpr int width = decltype(count)::value;
+    const auto copy_cells = [&](T* rows, int term, int first) {
         const int tap = term / g.depth, channel = term - tap * g.depth;
         const int down = tap / g.across.taps, across = tap - down * g.across.taps;
 #pragma unroll
@@ -174,18 +172,17 @@ gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __r
             const int r = place[i].row + down * g.down.tap_step, s = place[i].column + across * g.across.tap_step;
             const bool valid = term < terms && r >= 0 && r < g.in_rows && s >= 0 && s < g.in_columns;
             const std::int64_t at = valid ? (std::int64_t(r) * g.in_columns + s) * g.in_channels + channel : 0;
-            copy_async<width>(rows + swizzled<T>(t / parts + 32 * i, term - first), place[i].image + at, valid);
+            copy_async<count>(rows + swizzled<T>(t / parts + 32 * i, term - first), place[i].image + at, valid);
         }
     };
-    const auto copy_filters = [&](auto count, T* columns, int offset, int first) {
-        constexpr int width = decltype(count)::value;
+    const auto copy_filters = [&](T* columns, int offset, int first) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
             if (!transposed) {
                 const int filter = t / parts + 32 * i, term = first + t % parts * part<T> + offset;
                 const bool valid = term < terms && first_column + filter < g.width;
                 const std::int64_t at = valid ? (std::int64_t(group) * g.width + first_column + filter) * terms + term : 0;
-                copy_async<width>(columns + swizzled<T>(filter, term - first), weight + at, valid);
+                copy_async<count>(columns + swizzled<T>(filter, term - first), weight + at, valid);
             } else {
                 const int term = first + t / wide + terms_apart * i, column = t % wide * part<T> + offset;
                 const bool valid = term < terms && first_column + column < g.width;
@@ -197,20 +194,16 @@ gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __r
                     const std::int64_t k = std::int64_t(group) * g.depth + (term - tap * g.depth);
                     at = ((k * g.filter_rows + r) * g.filter_columns + s) * g.filter_channels + first_column + column;
                 }
-                copy_async<width>(columns + apart<tile_columns>(term - first, column), weight + at, valid);
+                copy_async<count>(columns + apart<tile_columns>(term - first, column), weight + at, valid);
             }
         }
     };
     const auto fetch = [&](int number, T* rows, T* columns) {
         const int first = number * step<T>, term = first + t % parts * part<T>;
-        if (vectors) {
-            copy_cells(std::integral_constant<int, part<T>>(), rows, term, first);
-            copy_filters(std::integral_constant<int, part<T>>(), columns, 0, first);
-        } else {
-            for (int i = 0; i < part<T>; ++i) {
-                copy_cells(std::integral_constant<int, 1>(), rows, term + i, first);
-                copy_filters(std::integral_constant<int, 1>(), columns, i, first);
-            }
+#pragma unroll
+        for (int i = 0; i < part<T>; i += count) {
+            copy_cells(rows, term + i, first);
+            copy_filters(columns, i, first);
         }
     };
 
@@ -226,12 +219,11 @@ gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __r
     for (int i = 0; i < 2; ++i)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const std::int64_t cell = first_cell + warp / 2 * 32 + 16 * i + lane / 4 + 8 * half;
-            if (cell >= cells) continue;
-            const int q = int(cell % g.across.outputs), p = int(cell / g.across.outputs % g.down.outputs);
-            const std::int64_t n = cell / g.across.outputs / g.down.outputs;
-            const int r = g.down.first + p * g.down.spacing, s = g.across.first + q * g.across.spacing;
-            T* target = out + ((n * g.out_rows + r) * g.out_columns + s) * g.out_channels + group * g.width;
+            const Cell cell = cell_of(g, first_cell + warp / 2 * 32 + 16 * i + lane / 4 + 8 * half);
+            if (cell.image < 0) continue;
+            const int r = g.down.first + cell.p * g.down.spacing, s = g.across.first + cell.q * g.across.spacing;
+            T* target =
+                out + ((std::int64_t(cell.image) * g.out_rows + r) * g.out_columns + s) * g.out_channels + group * g.width;
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
                 const int column = first_column + warp % 2 * 32 + 8 * j + 2 * (lane % 4);
@@ -245,7 +237,7 @@ gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __r
 // tiles of (tap, channel), y over tiles of a group's filters, z over groups times parts. Terms are cells: thread t
 // copies one part of the 128 filters of every (256 part / 128)th cell, and one of the 64 weights of every
 // (256 part / 64)th.
-template <class T, bool vectors>
+template <class T, int count>
 __global__ void __launch_bounds__(block_threads, 2)
 weight_gradient_tensor_kernel(float* __restrict__ sums, const T* __restrict__ dy, const T* __restrict__ x,
                               Convolution shape, int part_cells, bool pairs) {
@@ -257,19 +249,17 @@ weight_gradient_tensor_kernel(float* __restrict__ sums, const T* __restrict__ dy
     const int begin = number * part_cells, end = min(begin + part_cells, shape.batch * shape.rows * shape.columns);
     const int first_filter = int(blockIdx.y) * tile_rows, first_weight = int(blockIdx.x) * tile_columns;
 
-    const auto copy_signals = [&](auto count, T* rows, int offset, int first) {
-        constexpr int width = decltype(count)::value;
+    const auto copy_signals = [&](T* rows, int offset, int first) {
         const int filter = t % tall * part<T> + offset;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             const int term = t / tall + block_threads / tall * i, cell = first + term;
             const bool valid = cell < end && first_filter + filter < filters;
             const std::int64_t at = valid ? std::int64_t(cell) * shape.filters + group * filters + first_filter + filter : 0;
-            copy_async<width>(rows + apart<tile_rows>(term, filter), dy + at, valid);
+            copy_async<count>(rows + apart<tile_rows>(term, filter), dy + at, valid);
         }
     };
-    const auto copy_patches = [&](auto count, T* columns, int offset, int first) {
-        constexpr int width = decltype(count)::value;
+    const auto copy_patches = [&](T* columns, int offset, int first) {
         const int column = t % wide * part<T> + offset, weight = first_weight + column;
         const int tap = weight / channels, channel = weight - tap * channels;
         const int tap_row = tap / shape.window_width * shape.dilation_vertical - shape.top;
@@ -284,19 +274,15 @@ weight_gradient_tensor_kernel(float* __restrict__ sums, const T* __restrict__ dy
             const std::int64_t at =
                 valid ? ((std::int64_t(n) * shape.height + r) * shape.width + s) * shape.channels + group * channels + channel
                       : 0;
-            copy_async<width>(columns + apart<tile_columns>(term, column), x + at, valid);
+            copy_async<count>(columns + apart<tile_columns>(term, column), x + at, valid);
         }
     };
     const auto fetch = [&](int step_number, T* rows, T* columns) {
         const int first = begin + step_number * step<T>;
-        if (vectors) {
-            copy_signals(std::integral_constant<int, part<T>>(), rows, 0, first);
-            copy_patches(std::integral_constant<int, part<T>>(), columns, 0, first);
-        } else {
-            for (int i = 0; i < part<T>; ++i) {
-                copy_signals(std::integral_constant<int, 1>(), rows, i, first);
-                copy_patches(std::integral_constant<int, 1>(), columns, i, first);
-            }
+#pragma unroll
+        for (int i = 0; i < part<T>; i += count) {
+            copy_signals(rows, i, first);
+            copy_patches(columns, i, first);
         }
     };
 
@@ -325,6 +311,12 @@ constexpr std::size_t shared_bytes(bool rows_apart, bool columns_apart) {
     return sizeof(T) * stages * std::size_t(tile_size<T>(rows_apart, tile_rows) + tile_size<T>(columns_apart, tile_columns));
 }
 
+// Whether sizes (their bits together) and addresses are multiples of copies of `count`, a power of two.
+template <class T, int count>
+bool allows(int sizes, const T* a, const T* b) {
+    return sizes % count == 0 && aligned(a, count * sizeof(T)) && aligned(b, count * sizeof(T));
+}
+
 }  // namespace
 
 template <class T, bool transposed>
@@ -333,11 +325,12 @@ bool gather_tensor(T* out, const T* in, const T* weight, const float* bias, cons
     const std::int64_t cells = std::int64_t(g.batch) * g.down.outputs * g.across.outputs;
     const unsigned tiles = blocks_yz(divide_up(g.width, tile_columns));
     ZF_CHECK(std::int64_t(tiles) * tile_columns >= g.width, "convolution: too many filters or channels");
-    // A part of terms has one tap, a part of columns one term, and all begin at multiples of 16 bytes.
-    const bool vectors = g.depth % part<T> == 0 && g.in_channels % part<T> == 0 &&
-                         (!transposed || g.width % part<T> == 0) && aligned(in, 16) && aligned(weight, 16);
+    // A copy's terms have one tap, its columns one term, and all begin at multiples of its bytes.
+    const int common = g.depth | g.in_channels | (transposed ? g.width : 0);
     const bool pairs = g.width % 2 == 0 && g.out_channels % 2 == 0 && aligned(out, 2 * sizeof(T));
-    const auto kernel = vectors ? gather_tensor_kernel<T, transposed, true> : gather_tensor_kernel<T, transposed, false>;
+    const auto kernel = allows<T, part<T>>(common, in, weight) ? gather_tensor_kernel<T, transposed, part<T>>
+                        : allows<T, 4>(common, in, weight)     ? gather_tensor_kernel<T, transposed, 4>
+                                                               : gather_tensor_kernel<T, transposed, 1>;
     if (!tensor_cores(kernel)) return false;
     launch({{blocks_x(cells, tile_rows), tiles, unsigned(groups)}, block_threads, stream, shared_bytes<T>(false, transposed)},
            kernel, out, in, weight, bias, g, relu, pairs);
@@ -351,9 +344,10 @@ bool weight_gradient_tensor(float* sums, const T* dy, const T* x, const Convolut
     const std::int64_t weights = std::int64_t(c.window_height) * c.window_width * channels;
     const unsigned tiles = blocks_yz(divide_up(filters, tile_rows));
     ZF_CHECK(std::int64_t(tiles) * tile_rows >= filters, "convolution_weight_gradient: too many filters");
-    const bool vectors = filters % part<T> == 0 && channels % part<T> == 0 && aligned(dy, 16) && aligned(x, 16);
     const bool pairs = weights % 2 == 0 && aligned(sums, 8);
-    const auto kernel = vectors ? weight_gradient_tensor_kernel<T, true> : weight_gradient_tensor_kernel<T, false>;
+    const auto kernel = allows<T, part<T>>(filters | channels, dy, x) ? weight_gradient_tensor_kernel<T, part<T>>
+                        : allows<T, 4>(filters | channels, dy, x)     ? weight_gradient_tensor_kernel<T, 4>
+                                                                      : weight_gradient_tensor_kernel<T, 1>;
     if (!tensor_cores(kernel)) return false;
     launch({{blocks_x(weights, tile_columns), tiles, unsigned(c.groups * part_count)}, block_threads, stream,
             shared_bytes<T>(true, true)},

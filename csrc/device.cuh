@@ -104,6 +104,18 @@ __host__ __device__ constexpr T divide_up(T a, T b) {
     return (a + b - 1) / b;
 }
 
+struct Divided {
+    std::int64_t quotient;
+    int remainder;
+};
+
+// Of a number that is not negative; a division of 64 bits costs dozens of instructions, and few need it.
+__device__ __forceinline__ Divided divide(std::int64_t number, int by) {
+    if (number >> 32) return {number / by, int(number % by)};
+    const auto small = static_cast<std::uint32_t>(number), quotient = small / unsigned(by);
+    return {quotient, int(small - quotient * unsigned(by))};
+}
+
 // Blocks along x for `items` of `per_block`; refused where one launch cannot reach them all.
 inline unsigned blocks_x(std::int64_t items, std::int64_t per_block) {
     const std::int64_t blocks = divide_up(items, per_block);

@@ -26,6 +26,9 @@ struct Gather {
     int filter_rows, filter_columns, filter_channels;  // of the weight (filters, rows, columns, channels)
 };
 
+// Groups of so few columns that kernels of tiles would compute next to nothing but padding.
+inline bool is_narrow(int groups, int columns) { return groups > 1 && columns <= 8; }
+
 void check(const Convolution&);
 Gather gather_of_forward(const Convolution&);
 Gather gather_of_input_gradient(const Convolution&, int phase_down, int phase_across);
@@ -62,9 +65,11 @@ struct Cell {
 };
 
 __device__ __forceinline__ Cell cell_of(const Gather& g, std::int64_t cell) {
-    const std::int64_t line = cell / g.across.outputs, n = line / g.down.outputs;
-    return {n < g.batch ? int(n) : -1, int(line % g.down.outputs), int(cell % g.across.outputs)};
+    const Divided line = divide(cell, g.across.outputs), image = divide(line.quotient, g.down.outputs);
+    return {image.quotient < g.batch ? int(image.quotient) : -1, image.remainder, line.remainder};
 }
+
+__host__ __device__ inline int terms_of(const Gather& g) { return g.down.taps * g.across.taps * g.depth; }
 
 // The array that a gather reads, as it is.
 template <class T>
@@ -84,12 +89,13 @@ struct Stored {
 // multiply-add a term, in one thread: a result depends on its own window alone. Thread t loads term t % 16 of
 // cells t / 16 + 16 i, whose places `locate` tells; so they are worked out once, and the term's tap once a
 // step. Filters: forward the same way (terms are neighbours), else 16 columns of terms t / 16 (columns are).
+// Terms from `begin` to `end` alone are summed, a part of all.
 template <bool transposed, class T, class Source, class Locate>
 __device__ __forceinline__ void gather_products(Wide<T> (&results)[4][4], Tiles<Wide<T>>& tiles, const Source& source,
                                                 const T* __restrict__ weight, const Gather& g, int group, int first_column,
-                                                const Locate& locate) {
+                                                const Locate& locate, int begin, int end) {
     const int t = threadIdx.x, slow = t / tile_step, fast = t % tile_step;
-    const int terms = g.down.taps * g.across.taps * g.depth;
+    const int terms = terms_of(g);
 
     typename Source::Image image[4];
     int row[4], column[4];
@@ -108,7 +114,7 @@ __device__ __forceinline__ void gather_products(Wide<T> (&results)[4][4], Tiles<
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             const int r = row[i] + down * g.down.tap_step, s = column[i] + across * g.across.tap_step;
-            const bool valid = term < terms && r >= 0 && r < g.in_rows && s >= 0 && s < g.in_columns;
+            const bool valid = term < end && r >= 0 && r < g.in_rows && s >= 0 && s < g.in_columns;
             next_rows[i] = valid ? source(image[i], r, s, channel) : Wide<T>(0);
         }
 #pragma unroll
@@ -116,11 +122,11 @@ __device__ __forceinline__ void gather_products(Wide<T> (&results)[4][4], Tiles<
             Wide<T> value = 0;
             if (!transposed) {
                 const int filter = first_column + slow + i * tile_step;
-                if (term < terms && filter < g.width)
+                if (term < end && filter < g.width)
                     value = widen(weight[(std::int64_t(group) * g.width + filter) * terms + term]);
             } else {
                 const int other = from + slow, c = first_column + fast + i * tile_step;
-                if (other < terms && c < g.width) {
+                if (other < end && c < g.width) {
                     const int at = other / g.depth, filter = other - at * g.depth;
                     const int r = g.down.first_tap + at / g.across.taps * g.down.tap_spacing;
                     const int s = g.across.first_tap + at % g.across.taps * g.across.tap_spacing;
@@ -142,17 +148,22 @@ __device__ __forceinline__ void gather_products(Wide<T> (&results)[4][4], Tiles<
         }
     };
 
-    if (terms > 0) {
-        fetch(0);
+    if (begin < end) {
+        fetch(begin);
         put(0);
     }
     const int down = t / 16, across = t % 16;
-    for (int from = 0, half = 0; from < terms; from += tile_step, half ^= 1) {
+    for (int from = begin, half = 0; from < end; from += tile_step, half ^= 1) {
         __syncthreads();
-        if (from + tile_step < terms) fetch(from + tile_step);
+        if (from + tile_step < end) fetch(from + tile_step);
         multiply(results, tiles[half], tiles[2 + half], down, across);
-        if (from + tile_step < terms) put(half ^ 1);
+        if (from + tile_step < end) put(half ^ 1);
     }
+}
+
+template <class T>
+__device__ __forceinline__ Stored<T> stored(const T* in, const Gather& g) {
+    return {in, std::int64_t(g.in_rows) * g.in_columns * g.in_channels, g.in_columns, g.in_channels};
 }
 
 // A result with its bias, rectified; as it will be in memory.

@@ -21,19 +21,25 @@ __device__ __forceinline__ T inverse_power(T base, T beta, int power) {
     return pow(base, -beta);
 }
 
-// A thread owns one element; its window's squares are its neighbours', so the first-level cache has them.
-template <class T>
+// A thread owns `width` neighbouring maps of one cell; the windows' squares are its neighbours' too, so the
+// first-level cache has them.
+template <class T, int width>
 __global__ void __launch_bounds__(256)
 response_norm_kernel(T* __restrict__ y, const T* __restrict__ x, std::int64_t elements, int channels, int size,
                      Wide<T> alpha, Wide<T> beta, Wide<T> k, int power) {
-    const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    const std::int64_t item = (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width;
     if (item >= elements) return;
-    const int channel = int(item % channels);
-    const int first = channel - size / 2, begin = max(first, 0), end = min(first + size, channels);
+    const int channel = divide(item, channels).remainder;
     const T* cell = x + (item - channel);
-    Wide<T> sum = 0;
-    for (int c = begin; c < end; ++c) sum += widen(cell[c]) * widen(cell[c]);
-    y[item] = narrow<T>(widen(cell[channel]) * inverse_power(k + alpha * sum, beta, power));
+    auto value = load<width>(x + item);
+#pragma unroll
+    for (int i = 0; i < width; ++i) {
+        const int first = channel + i - size / 2, begin = max(first, 0), end = min(first + size, channels);
+        Wide<T> sum = 0;
+        for (int c = begin; c < end; ++c) sum += widen(cell[c]) * widen(cell[c]);
+        value[i] *= inverse_power(k + alpha * sum, beta, power);
+    }
+    store(y + item, value);
 }
 
 // dx_f = g_f D_f^-beta - 2 a beta x_f * sum of g_j y_j / D_j over the j whose window holds f: the mirrored
@@ -208,27 +214,35 @@ contrast_input_gradient_kernel(T* __restrict__ dx, const T* __restrict__ direct,
     });
 }
 
-// A thread owns one element: y = (x - mean) * multiplier + bias.
-template <class T>
+// A thread owns `width` neighbouring channels of one cell: y = (x - mean) * multiplier + bias.
+template <class T, int width>
 __global__ void __launch_bounds__(256)
 scale_channels_kernel(T* __restrict__ y, const T* __restrict__ x, const T* __restrict__ mean,
                       const T* __restrict__ multiplier, const T* __restrict__ bias, std::int64_t elements, int channels) {
-    const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    const std::int64_t item = (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width;
     if (item >= elements) return;
-    const int c = int(item % channels);
-    y[item] = (x[item] - mean[c]) * multiplier[c] + bias[c];
+    const int c = divide(item, channels).remainder;
+    auto value = load<width>(x + item);
+#pragma unroll
+    for (int i = 0; i < width; ++i) value[i] = (value[i] - mean[c + i]) * multiplier[c + i] + bias[c + i];
+    store(y + item, value);
 }
 
-// A thread owns one element: dx = multiplier * (dy - constant - slope * (x - mean)).
-template <class T>
+// The same for dx = multiplier * (dy - constant - slope * (x - mean)).
+template <class T, int width>
 __global__ void __launch_bounds__(256)
 batch_norm_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy, const T* __restrict__ x,
                            const T* __restrict__ mean, const T* __restrict__ constant, const T* __restrict__ slope,
                            const T* __restrict__ multiplier, std::int64_t elements, int channels) {
-    const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    const std::int64_t item = (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width;
     if (item >= elements) return;
-    const int c = int(item % channels);
-    dx[item] = multiplier[c] * (dy[item] - constant[c] - slope[c] * (x[item] - mean[c]));
+    const int c = divide(item, channels).remainder;
+    auto signal = load<width>(dy + item);
+    const auto value = load<width>(x + item);
+#pragma unroll
+    for (int i = 0; i < width; ++i)
+        signal[i] = multiplier[c + i] * (signal[i] - constant[c + i] - slope[c + i] * (value[i] - mean[c + i]));
+    store(dx + item, signal);
 }
 
 // --------------------------------------------------------------------------------------- launchers
@@ -249,8 +263,10 @@ template <class T>
 void response_norm(T* y, const T* x, std::int64_t cells, int channels, int size, double alpha, double beta, double k,
                    void* stream) {
     ZF_CHECK(cells >= 0 && channels >= 0 && size >= 1, "response_norm: sizes out of range");
-    launch({blocks_x(cells * channels, 256), 256, stream}, response_norm_kernel<T>, y, x, cells * channels, channels, size,
-           Wide<T>(alpha), Wide<T>(beta), Wide<T>(k), power_of(beta));
+    const bool vectors = channels % full_width<T> == 0 && aligned(y, 16) && aligned(x, 16);
+    launch({blocks_x(cells * channels / (vectors ? full_width<T> : 1), 256), 256, stream},
+           vectors ? response_norm_kernel<T, full_width<T>> : response_norm_kernel<T, 1>, y, x, cells * channels, channels,
+           size, Wide<T>(alpha), Wide<T>(beta), Wide<T>(k), power_of(beta));
 }
 
 template <class T>
@@ -297,7 +313,9 @@ template <class T>
 void scale_channels(T* y, const T* x, const T* mean, const T* multiplier, const T* bias, std::int64_t cells, int channels,
                     void* stream) {
     ZF_CHECK(cells >= 0 && channels >= 0, "scale_channels: sizes must not be negative");
-    launch({blocks_x(cells * channels, 256), 256, stream}, scale_channels_kernel<T>, y, x, mean, multiplier, bias,
+    const bool vectors = channels % full_width<T> == 0 && aligned(y, 16) && aligned(x, 16);
+    launch({blocks_x(cells * channels / (vectors ? full_width<T> : 1), 256), 256, stream},
+           vectors ? scale_channels_kernel<T, full_width<T>> : scale_channels_kernel<T, 1>, y, x, mean, multiplier, bias,
            cells * channels, channels);
 }
 
@@ -305,8 +323,10 @@ template <class T>
 void batch_norm_training_gradient(T* dx, const T* dy, const T* x, const T* mean, const T* constant, const T* slope,
                                   const T* multiplier, std::int64_t cells, int channels, void* stream) {
     ZF_CHECK(cells >= 0 && channels >= 0, "batch_norm_training_gradient: sizes must not be negative");
-    launch({blocks_x(cells * channels, 256), 256, stream}, batch_norm_gradient_kernel<T>, dx, dy, x, mean, constant, slope,
-           multiplier, cells * channels, channels);
+    const bool vectors = channels % full_width<T> == 0 && aligned(dx, 16) && aligned(dy, 16) && aligned(x, 16);
+    launch({blocks_x(cells * channels / (vectors ? full_width<T> : 1), 256), 256, stream},
+           vectors ? batch_norm_gradient_kernel<T, full_width<T>> : batch_norm_gradient_kernel<T, 1>, dx, dy, x, mean, constant,
+           slope, multiplier, cells * channels, channels);
 }
 
 #define INSTANTIATE(T) \

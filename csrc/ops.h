@@ -93,6 +93,23 @@ template <class T>
 void convolution_weight_gradient(Wide<T>* dweight, Wide<T>* workspace, const T* dy, const T* x, const Convolution&,
                                  Precision, void* stream);
 
+// -------------------------------------------------------------------------------------------- linear
+
+// y (rows, outputs) = x (rows, inputs) times weight (outputs, inputs) transposed, plus bias, rectified if asked.
+// Sums are made in pieces of 512 terms that are added in order, by one block or by several: a row's bits depend on
+// neither the other rows nor their number. `workspace` holds linear_workspace() elements of Wide<T> (few rows: the
+// pieces of several blocks; null: slower, and the same bits); `terms` is inputs, or outputs for the gradient, whose
+// columns are inputs.
+std::int64_t linear_workspace(int rows, int columns, int terms);
+template <class T>
+void linear_forward(T* y, Wide<T>* workspace, const T* x, const T* weight, const Wide<T>* bias, int rows, int inputs,
+                    int outputs, bool relu, Precision, void* stream);
+
+// dx = dy times weight. The gradient by the weight is convolution_weight_gradient's, of maps of one cell.
+template <class T>
+void linear_input_gradient(T* dx, Wide<T>* workspace, const T* dy, const T* weight, int rows, int inputs, int outputs,
+                           Precision, void* stream);
+
 // ----------------------------------------------------------------------------------------- pooling
 // All of it for float16 and bfloat16 too.
 
@@ -191,6 +208,11 @@ void convert(To* y, const From* x, std::int64_t size, void* stream);
 template <class T>
 void copy_columns(T* target, const T* source, std::int64_t rows, int target_columns, int source_columns,
                   int target_column, int source_column, int width, void* stream);
+
+// y (rows, wide) = x (rows, channels), then zeros: a first layer's three channels, and its filters', become four,
+// which tensor-core kernels copy at once. T as for copy_columns.
+template <class T>
+void pad_channels(T* y, const T* x, std::int64_t rows, int channels, int wide, void* stream);
 
 // Cells of x (batch, rows, columns, channels) outside their bounds become 0, in place.
 template <class T>

@@ -59,16 +59,18 @@ __device__ __forceinline__ void load_matrices(std::uint32_t (&part)[4], const vo
                      : "=r"(part[0]), "=r"(part[1]), "=r"(part[2]), "=r"(part[3]) : "r"(from) : "memory");
 }
 
-// `count` neighbours (2, 4 or 16 bytes, aligned to their size) into shared memory, or zeros; there after
+// `count` neighbours (2, 4, 8 or 16 bytes, aligned to their size) into shared memory, or zeros; there after
 // copies_wait and a barrier. Reads nothing where `valid` is false. Two bytes are copied at once.
 template <int count, class T>
 __device__ __forceinline__ void copy_async(T* to, const T* from, bool valid) {
     constexpr int size = count * int(sizeof(T));
-    static_assert(size == 2 || size == 4 || size == 16);
+    static_assert(size == 2 || size == 4 || size == 8 || size == 16);
     const unsigned target = static_cast<unsigned>(__cvta_generic_to_shared(to));
     const int bytes = valid ? size : 0;
     if constexpr (size == 16)
         ZF_SM80("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(from), "r"(bytes) : "memory");
+    else if constexpr (size == 8)
+        ZF_SM80("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(target), "l"(from), "r"(bytes) : "memory");
     else if constexpr (size == 4)
         ZF_SM80("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(from), "r"(bytes) : "memory");
     else
@@ -182,7 +184,7 @@ void load_matrices(std::uint32_t (&part)[4], const void* row, ZF_WHERE) {
 template <int count, class T>
 void copy_async(T* to, const T* from, bool valid) {
     constexpr int size = count * int(sizeof(T));
-    static_assert(size == 2 || size == 4 || size == 16);
+    static_assert(size == 2 || size == 4 || size == 8 || size == 16);
     const emulation::Site site{"copy_async()", __FILE__, __LINE__};
     if (reinterpret_cast<std::uintptr_t>(to) % size) emulation::fail("a misaligned target", site);
     if (valid && reinterpret_cast<std::uintptr_t>(from) % size) emulation::fail("a misaligned source", site);

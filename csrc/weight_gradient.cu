@@ -73,6 +73,33 @@ weight_gradient_kernel(Wide<T>* __restrict__ parts, const T* __restrict__ dy, co
     }
 }
 
+// The same for groups of few filters, depthwise above all: a thread owns one weight of a part (y of the grid), filters
+// fastest, so that neighbours read neighbours both of dy and of x. The same terms in the same order.
+template <class T>
+__global__ void __launch_bounds__(256)
+narrow_weight_gradient_kernel(Wide<T>* __restrict__ parts, const T* __restrict__ dy, const T* __restrict__ x,
+                              Convolution shape, int part_cells, std::int64_t elements) {
+    const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (item >= elements) return;
+    const int channels = shape.channels / shape.groups, filters = shape.filters / shape.groups;
+    const int filter = int(item % shape.filters), weight = int(item / shape.filters);
+    const int tap = weight / channels, channel = filter / filters * channels + weight % channels;
+    const int tap_row = tap / shape.window_width * shape.dilation_vertical - shape.top;
+    const int tap_column = tap % shape.window_width * shape.dilation_horizontal - shape.left;
+    const int part = blockIdx.y, begin = part * part_cells;
+    const int end = min(begin + part_cells, shape.batch * shape.rows * shape.columns);
+    Wide<T> sum = 0;
+    for (int cell = begin; cell < end; ++cell) {
+        const int q = cell % shape.columns, p = cell / shape.columns % shape.rows, n = cell / shape.columns / shape.rows;
+        const int r = p * shape.stride_vertical + tap_row, s = q * shape.stride_horizontal + tap_column;
+        if (r < 0 || r >= shape.height || s < 0 || s >= shape.width) continue;
+        sum = fma(widen(dy[std::int64_t(cell) * shape.filters + filter]),
+                  widen(x[((std::int64_t(n) * shape.height + r) * shape.width + s) * shape.channels + channel]), sum);
+    }
+    const std::int64_t weights = elements / shape.filters;
+    parts[(std::int64_t(part) * shape.filters + filter) * weights + weight] = sum;
+}
+
 // A thread adds one weight's parts in their order.
 template <class T>
 __global__ void __launch_bounds__(256)
@@ -90,7 +117,9 @@ add_parts_kernel(T* __restrict__ dweight, const T* __restrict__ workspace, std::
 int cells_in_part(const Convolution& c) {
     const std::int64_t cells = std::int64_t(c.batch) * c.rows * c.columns;
     const std::int64_t weights = std::int64_t(c.window_height) * c.window_width * (c.channels / c.groups);
-    const std::int64_t tiles = divide_up(weights, std::int64_t(tile)) * divide_up(c.filters / c.groups, tile) * c.groups;
+    const std::int64_t tiles = is_narrow(c.groups, c.filters / c.groups)
+                                   ? divide_up(weights * c.filters, std::int64_t(256))
+                                   : divide_up(weights, std::int64_t(tile)) * divide_up(c.filters / c.groups, tile) * c.groups;
     const std::int64_t wanted = max(std::int64_t(1), min(std::int64_t(256) / tiles, std::int64_t(65535) / c.groups));
     const std::int64_t part = divide_up(divide_up(max(cells, std::int64_t(1)), wanted), std::int64_t(tile_step)) * tile_step;
     return int(max(part, std::int64_t(16) * tile_step));
@@ -112,8 +141,13 @@ void convolution_weight_gradient(Wide<T>* dweight, Wide<T>* workspace, const T* 
     ZF_CHECK(std::int64_t(tiles) * tile >= filters, "convolution_weight_gradient: too many filters");
     Wide<T>* out = parts == 1 ? dweight : workspace;
     bool done = on_tensor_cores<T>(precision);
-    if constexpr (!std::is_same_v<T, double>)
+    if (is_narrow(c.groups, filters)) {
+        launch({{blocks_x(c.filters * weights, 256), unsigned(parts)}, 256, stream}, narrow_weight_gradient_kernel<T>, out, dy,
+               x, c, cells_in_part(c), c.filters * weights);
+        done = true;
+    } else if constexpr (!std::is_same_v<T, double>) {
         done = done && weight_gradient_tensor(out, dy, x, c, parts, cells_in_part(c), stream);
+    }
     if (!done)
         launch({{blocks_x(weights, tile), tiles, unsigned(c.groups * parts)}, tile_threads, stream},
                weight_gradient_kernel<T>, out, dy, x, c, cells_in_part(c));

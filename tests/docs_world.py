@@ -85,8 +85,9 @@ def build(root: Path) -> None:
         zfcore.save(network(2, name), root / f"{name}.safetensors")
     zfcore.save(network(2, "stride 4", 4), root / "stride4.safetensors")
     zfcore.save(network(2, "stride 2", 2), root / "stride2.safetensors")
-    for name in ("photos", "million", "flowers"):
+    for name in ("photos", "million"):
         folder(root / name)
+    folder(root / "flowers", each=12)
     folder(root / "photos-of-one-kind", 1, 8)
     for number, name in enumerate(("cat.jpg", "dog.jpg", "photo.jpg", "chelsea.png")):
         photograph(number, SIDE).save(root / name)

@@ -151,6 +151,8 @@ def test_statistics_of_what_cannot_be_read() -> None:
         statistics(Bad(["a"] * 5), RGB)
     found = statistics(Bad(["a"] * 5, on_bad="skip"), RGB)
     assert (found.count, found.skipped) == (3, 2) and (found.mean == 7 / 3).all()
+    with pytest.raises(ImageError, match="broken"):  # also when the mean without them is known
+        statistics(Bad(["a"] * 5), RGB)
     for size in (2, 6):
         with pytest.raises(ImageError, match="one size for all"):
             statistics(Bad(["a"] * 6, on_bad="skip"), RGB, batch_size=size)

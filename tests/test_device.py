@@ -206,7 +206,7 @@ def test_cam(cuda):
     same(maps[1], maps[0])
 
 
-def test_choosing(cuda):
+def test_choosing(cuda, monkeypatch):
     x = cuda.zeros((1, 2, 2, 1), np.float32)
     assert backends.of(x) is cuda
     assert backends.of(np.zeros(1)).name == "numba"
@@ -215,8 +215,13 @@ def test_choosing(cuda):
     backends.use("cuda")
     assert backends.default() == "cuda"
     assert backends.of(np.zeros(1)).name == "numba"  # NumPy's arrays are the CPU's
-    assert backends.for_device("cpu") == "numba"
     assert Network("n", (3, 3, 1)).ops.backend is cuda
+    backends.use(backends.for_device("cpu"))
+    assert backends.default() != "cuda"
+    monkeypatch.setenv("ZFCORE_BACKEND", "cuda")
+    assert backends.default() == "cuda"
+    assert backends.for_device("auto") is None
+    assert backends.for_device("cpu") == "numba"
 
 
 def test_arrays_in_two_places_are_refused(cuda):
@@ -280,3 +285,47 @@ def test_the_command_line(cuda, capsys, monkeypatch):
         cli.main(["info", "--system", "--json"])
     assert end.value.code == 0
     assert '"cuda": "available"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("changed", "says"), [
+    ({"stream": 0}, "has stream 0; allowed: None, 1 .* 2 .*, or a stream's address"),
+    ({"data": (64, True)}, "is of a read-only array"),
+])
+def test_cuda_array_interface(cuda, changed, says):
+    described = {"shape": (1,), "typestr": "<f4", "data": (64, False), "version": 3, "stream": 1}
+    with pytest.raises(ValueError, match=f"renormalize_filters: weight of type .*{says}"):
+        ops.renormalize_filters(SimpleNamespace(__cuda_array_interface__={**described, **changed}), 1.0)
+
+
+def test_out_of_memory_in_a_step(cuda, monkeypatch):
+    """Wherever it happens, no parameter has moved: a step is taken whole or not at all."""
+    ended = []
+    for allowed in range(0, 90, 6):
+        net, optimizer = network("cuda"), SGD(learning_rate=0.1, radius=0.1)
+        before = {name: cuda.to_numpy(array) for name, array in net.parameters().items()}
+        left = [allowed]
+
+        def limited(make, left=left):
+            def made(*arguments):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise stand_in.OutOfMemoryError("out of memory allocating")
+                return make(*arguments)
+            return made
+
+        with monkeypatch.context() as patch:
+            for name in ("empty", "zeros"):
+                patch.setattr(cuda._cupy, name, limited(getattr(cuda._cupy, name)))
+            try:
+                train_step(net, images(), np.array([0, 1, 2]), optimizer)
+            except MemoryError:
+                ended.append(False)
+            else:
+                ended.append(True)
+        moved = [name for name, array in net.parameters().items()
+                 if not np.array_equal(cuda.to_numpy(array), before[name])]
+        statistics = {"batch2.mean", "batch2.variance"}  # moved on the way up, as they are in any training pass
+        assert ended[-1] == bool(set(moved) - statistics)
+    assert ended[0] is False
+    assert ended[-1] is True
+    assert sorted(ended) == ended

@@ -19,6 +19,7 @@ NOT_RUN = {
     "--architecture torchvision": "the same",
     "squeezenet": "a pretrained network; tests/test_explain_real.py runs such where the file is at hand",
     "schedule.kind=by-hand": "goes on with a run whose rate has not fallen yet, which tiny data's does at once",
+    "zfcore ablate": "trains 27 networks; tests/test_ablation.py runs it with small ones",
     "zfcore demo": "tests/test_demo.py",
     "zfcore info zfnet": "tests/test_cli.py",
 }

@@ -332,7 +332,7 @@ def test_pascal(tmp_path: Path, loss: str, classifier: str) -> None:
                    classifier=classifier, cells=2, progress=False)
     values = dict(zip(found.class_names, found.precisions[0, 0], strict=True))
     assert values["dog"] > 0.9 and values["cat"] > 0.9 and values["car"] > 0.9  # told by brightness
-    assert math.isnan(values["sheep"]) and math.isnan(values["person"]) == (loss == "exclusive")
+    assert math.isnan(values["sheep"]) and 0 < values["person"] <= 1  # two of the val pictures hold a person
     row = found.summary["precision"]["one"]["conv1"]
     assert row["mean"] == pytest.approx(np.nanmean(found.precisions[0, 0])) and row["classes"]["sheep"] is None
     found.save(tmp_path / "result")

@@ -1,6 +1,6 @@
 """Change the kernels in one place at a time: the recorded calls or a sanitizer must notice.
 
-    make mutants        (python tests/emulated/mutants.py [--only TEXT])
+    make mutants        (python tests/emulated/mutants.py [--only TEXT] [--part I/N])
 
 Each mutant is compiled into the replay program: plain first, then for ThreadSanitizer, then for
 AddressSanitizer, until one of them fails. Prints a table and the share caught; fails under 95 %.
@@ -9,6 +9,7 @@ AddressSanitizer, until one of them fails. Prints a table and the share caught; 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -48,9 +49,15 @@ MUTANTS = [
     ("gather", "relu && value <= 0", "relu", 0),
     ("gather", "channel = group * g.depth + term", "channel = term", 0),
     ("gather", "filter < g.width)\n", "filter <= g.width)\n", 0),
-    ("gather", "n < g.batch ? int(n) : -1", "int(n)", 0),
+    ("gather", "image.quotient < g.batch ? int(image.quotient) : -1", "int(image.quotient)", 0),
     ("convolution", "int((axis.first + before -", "int((axis.first -", 0),
+    ("convolution", "if (r < 0 || r >= g.in_rows) continue;", "if (r < 0) continue;", 0),
+    ("convolution", "group = channel / g.width;", "group = channel % g.width;", 0),
+    ("linear", "totals[i][j] += results[i][j]", "totals[i][j] = results[i][j]", 0),
+    ("linear", "i < pieces; ++i", "i < pieces - 1; ++i", 0),
+    ("linear", "min(begin + piece, terms_of(g))", "begin + piece", 0),
     ("weight_gradient", SYNC, "", 0),
+    ("weight_gradient", "filter / filters * channels + weight % channels", "weight % channels", 0),
     ("weight_gradient", "int part = 0; part < parts", "int part = 1; part < parts", 0),
     ("weight_gradient", "window_width * shape.dilation_vertical", "window_width * shape.dilation_horizontal", 0),
     ("weight_gradient", "if (cell >= end) continue;", "", 0),
@@ -58,7 +65,7 @@ MUTANTS = [
     ("chains", SYNC, "", 1),
     ("chains", "(r - top) * patch.width", "(r - top) * patch.height", 0),
     ("chains", "(r - row) * window.width", "(r - row) * window.height", 0),
-    ("chains", "s >= 0 && s < maps.width", "s < maps.width", 0),
+    ("chains", "number % patch.patches_across * patch.columns", "number % patch.patches_across", 0),
     ("chains", "rectify && value <= 0", "value <= 0", 0),
     ("chains", "rounded<T>(total[0])", "total[0]", 0),
     ("chains", "|| s >= inside.right", "", 0),
@@ -77,7 +84,7 @@ MUTANTS = [
     ("normalization", SYNC, "", 0),
     ("normalization", SYNC, "", 1),
     ("normalization", "before = size / 2,", "before = (size - 1) / 2,", 0),
-    ("normalization", "first = channel - size / 2", "first = channel - (size - 1) / 2", 0),
+    ("normalization", "first = channel + i - size / 2", "first = channel + i - (size - 1) / 2", 0),
     ("normalization", "1 - size + size / 2", "-(size / 2)", 0),
     ("normalization", "if (!mean_is_constant) value", "value", 0),
     ("normalization", "max(row, inside.top); r < last_row", "row; r < last_row", 0),
@@ -97,6 +104,7 @@ MUTANTS = [
     ("activation", "round < 10", "round < 9", 0),
     ("activation", "y > 0 && !(dy <= 0)", "y > 0 && dy > 0", 0),
     ("activation", "target_column + column,", "source_column + column,", 0),
+    ("activation", "column + i < channels)", "column + i < width)", 0),
     ("activation", "|| r >= inside.bottom", "", 0),
 ]
 
@@ -104,7 +112,8 @@ MUTANTS = [
 def run(command: list[str | Path], limit: int = 300) -> bool:
     """Whether the command succeeds in time."""
     try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=limit).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False, timeout=limit,
+                              env={**os.environ, "ZFCORE_REPLAY": "first"}).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
@@ -149,11 +158,13 @@ def main() -> int:
     """Run all mutants."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="mutants whose file name holds this")
+    parser.add_argument("--part", default="1/1", help="I/N: every N-th mutant from the I-th on")
     options = parser.parse_args()
     calls = BUILD / "calls.bin"
     begin = time.monotonic()
     kinds = {kind: objects(kind) for kind in KINDS}
-    chosen = [mutant for mutant in MUTANTS if options.only in mutant[0]]
+    part, parts = map(int, options.part.split("/"))
+    chosen = [mutant for mutant in MUTANTS if options.only in mutant[0]][part - 1::parts]
     caught = 0
     for mutant in chosen:
         result = verdict(mutant, kinds, calls)

@@ -2,7 +2,10 @@
 // sanitizers, which see every array as a heap block of exactly its size.
 //
 //     replay FILE [SEED ...]    each seed is another schedule of every call
+//
+// ZFCORE_REPLAY=first ends it with the first failure, for mutants.
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -142,7 +145,10 @@ int main(int count, char** words) {
     Reader reader{std::ifstream(words[1], std::ios::binary)};
     std::map<std::string, int> done;
     int failures = 0;
+    const char* wanted = std::getenv("ZFCORE_REPLAY");
+    const bool only_first = wanted && !std::strcmp(wanted, "first");
     while (reader.file.peek() != std::ifstream::traits_type::eof()) {
+        if (only_first && failures) return 1;
         const std::string name = reader.text();
         std::vector<Argument> arguments(std::size_t(reader.value<std::int64_t>()));
         for (Argument& argument : arguments) argument = read_argument(reader);

@@ -8,6 +8,7 @@ import pytest
 from zfcore import backends
 from zfcore.geometry import output_size
 
+from .launch import run
 from .storage import STORAGES, stored
 from .test_tensor_cores import settings
 
@@ -22,10 +23,6 @@ CASES = [
     ((0, 6, 6, 2), 3, (3, 3), 1, 1, 1, 1, (2, 2), (2, 2), (0, 0)),
 ]
 ARRAYS = {"float32": np.float32, "float64": np.float64, "float16": STORAGES[0], "bfloat16": STORAGES[1]}
-
-
-def run(name, *arguments):
-    emulated._launchers._run(name, *arguments)
 
 
 def normal(shape, kind, seed):
@@ -103,7 +100,8 @@ def test_windows_that_do_not_fit_are_refused():
     x, weight, bias, given, between, _, _ = chain(CASES[3], np.float32)
     y, switches = emulated.empty((1, 1, 1, 3), np.float32), emulated.empty((1, 1, 1, 3), np.uint8)
     with pytest.raises(ValueError, match="windows of at most 64 cells"):
-        run("convolution_pool", y, switches, x, weight, bias, None, between[1:3], *given, True, (9, 9), (1, 1), (0, 0))
+        run("convolution_pool", y, switches, x, weight, bias, None, between[1:3], *given, True, (9, 9), (1, 1),
+            (0, 0))
     with pytest.raises(ValueError, match="does not fit the convolution"):
         run("convolution_pool", y[..., :2].copy(), switches[..., :2].copy(), x, weight, bias, None, between[1:3],
             *given, True, (2, 2), (1, 1), (0, 0))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zfcore import ops
+from zfcore import backends, ops
+
+from .launch import run
 
 # x, filters, window, stride, padding, dilation, groups
 CASES = [
@@ -20,6 +22,8 @@ CASES = [
     ((1, 4, 4, 8), 8, (3, 3), 1, 1, 1, 8),
     ((1, 9, 9, 5), 4, (1, 1), 3, 0, 1, 1),
     ((2, 3, 40, 17), 66, (3, 5), 1, (1, 2), 1, 1),
+    ((2, 9, 7, 12), 24, (3, 2), 2, (1, 0), 1, 4),
+    ((1, 5, 6, 22), 22, (2, 2), 1, 0, 1, 2),
 ]
 DTYPES = (np.float32, np.float64)
 
@@ -42,7 +46,8 @@ def test_convolution(agree, shape, filters, window, stride, padding, dilation, g
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("batch", "inputs", "outputs"), [(3, 5, 7), (1, 1, 1), (70, 130, 65), (0, 4, 5), (2, 300, 3)])
+@pytest.mark.parametrize(("batch", "inputs", "outputs"),
+                         [(3, 5, 7), (1, 1, 1), (70, 130, 65), (0, 4, 5), (2, 300, 3), (3, 1100, 66)])
 def test_linear(agree, batch, inputs, outputs, dtype):
     x, weight, bias = (integers(shape, dtype, 0) for shape in ((batch, inputs), (outputs, inputs), outputs))
     y = agree(ops.linear, x, weight, bias, activation="relu")
@@ -54,3 +59,23 @@ def test_many_parts(agree):
     """A weight gradient over enough cells to be cut into parts."""
     x, dy = integers((2, 30, 31, 2), np.float32, 0), integers((2, 30, 31, 3), np.float32, 1)
     agree(ops.convolution_weight_gradient, dy, x, (3, 3, 3, 2), padding=1)
+
+
+def test_a_row_does_not_depend_on_the_others():
+    """Pieces of terms in many blocks, or all in one, of one row or of more: the bits are the same."""
+    generator = np.random.default_rng(0)
+    x, weight = (generator.standard_normal(shape).astype(np.float32) for shape in ((3, 1100), (30, 1100)))
+    emulated = backends.get("emulated")
+    elements = emulated.extension.linear_workspace(3, 30, 1100)
+    assert elements == 3 * 3 * 30
+    assert emulated.extension.linear_workspace(64 * 128, 30, 1100) == 0  # enough blocks without
+    results = []
+    for rows, workspace in ((3, emulated.empty(elements, np.float32)), (3, None), (1, None)):
+        results.append(emulated.empty((rows, 30), np.float32))
+        run("linear_forward", results[-1], workspace, x[:rows], weight, None, False, 0)
+        np.testing.assert_array_equal(results[-1], results[0][:rows])
+    dy, transposed = x, np.ascontiguousarray(weight.T)  # (outputs, inputs): the gradient's terms are outputs
+    for workspace in (emulated.empty(elements, np.float32), None):
+        dx = emulated.empty((3, 30), np.float32)
+        run("linear_input_gradient", dx, workspace, dy, transposed, 0)
+        np.testing.assert_array_equal(dx, results[0])

@@ -10,7 +10,8 @@ from zfcore import backends
 from zfcore.backends.fused import Fused
 
 OPTIONAL = {"fast_convolution"}  # a backend without it computes every convolution directly
-BESIDES = {"convert", "convolution_pool", "sgd_filters", "unpool_filter"}  # compiled backends have them, Numba does not
+# What compiled backends have and Numba has not.
+BESIDES = {"convert", "convolution_pool", "pad_channels", "sgd_filters", "unpool_filter"}
 
 
 def test_the_same_names_and_parameters():

@@ -7,6 +7,7 @@ import pytest
 
 from zfcore import backends, ops
 
+from .launch import run
 from .storage import BFLOAT16, FLOAT16, STORAGES, stored, wide
 from .test_convolution import CASES, integers
 
@@ -19,7 +20,7 @@ MORE = [
     ((1, 6, 6, 16), 136, (2, 2), 1, 0, 1, 2),
 ]
 # For 16 bits: pairs of results that are no pairs of addresses, parts of eight terms, asymmetry, dilation.
-FEW = [CASES[1], CASES[4], CASES[7], CASES[10], *MORE]
+FEW = [CASES[1], CASES[4], CASES[7], CASES[10], *MORE, ((2, 9, 8, 4), 12, (3, 3), 2, 1, 1, 1)]
 PLAIN, TF32 = 0, 1
 
 
@@ -28,10 +29,6 @@ def settings(stride, padding, dilation, groups):
     pairs = [value if isinstance(value, tuple) else (value, value) for value in (stride, dilation)]
     pads = padding if isinstance(padding, tuple) else (padding, padding)
     return pairs[0], pads if len(pads) == 4 else (pads[0], pads[0], pads[1], pads[1]), pairs[1], groups
-
-
-def run(name, *arguments):
-    emulated._launchers._run(name, *arguments)
 
 
 def weight_gradient(dy, x, shape, given, precision):
@@ -139,3 +136,36 @@ def test_a_precision_of_other_arrays_is_refused():
         weight = np.ones((4, 1, 1, 4), dtype)
         with pytest.raises(ValueError, match="tf32 is a precision of float32 arrays"):
             run("convolution_forward", given.copy(), given, weight, None, *settings(1, 0, 1, 1), False, number)
+
+
+@pytest.mark.parametrize("storage", [(None, TF32, np.float32), *STORAGES], ids=["tf32", "float16", "bfloat16"])
+def test_a_first_layer(storage):
+    """Three channels, padded to four so that all copies are of four: the results of three."""
+    x, weight = integers((2, 12, 11, 3), np.float32, 0), integers((10, 5, 5, 3), np.float32, 1)
+    expected = ops.convolution(x, weight, stride=2, padding=1)
+    padded = []
+    for array in (x, weight):
+        given = stored(array, storage) if storage[0] else array
+        padded.append(emulated.empty((*array.shape[:3], 4), storage[2]))
+        run("pad_channels", padded[-1].reshape(-1, 4), given.reshape(-1, 3))
+        assert not padded[-1][..., 3].any()
+        np.testing.assert_array_equal(padded[-1][..., :3], given)
+    y = emulated.empty(expected.shape, storage[2])
+    run("convolution_forward", y, *padded, None, *settings(2, 1, 1, 1), False, storage[1])
+    np.testing.assert_array_equal(y, stored(expected, storage) if storage[0] else expected)
+
+
+@pytest.mark.parametrize("storage", STORAGES, ids=["float16", "bfloat16"])
+def test_linear_layers_of_sixteen_bits(storage):
+    x, weight = integers((3, 600), np.float32, 0), integers((70, 600), np.float32, 1)
+    expected, expected_dx = x @ weight.T, integers((3, 70), np.float32, 2) @ weight
+    for precision in (PLAIN, storage[1]):
+        workspace = emulated.empty(emulated.extension.linear_workspace(3, 70, 600), np.float32)
+        y, dx = emulated.empty((3, 70), storage[2]), emulated.empty((3, 600), storage[2])
+        run("linear_forward", y, workspace, stored(x, storage), stored(weight, storage), None, False, precision)
+        np.testing.assert_array_equal(y, stored(expected, storage))
+        run("linear_input_gradient", dx, None, stored(integers((3, 70), np.float32, 2), storage),
+            stored(weight, storage), precision)
+        np.testing.assert_array_equal(dx, stored(expected_dx, storage))
+    with pytest.raises(ValueError, match="too small a workspace"):
+        run("linear_forward", y, workspace[:5].copy(), stored(x, storage), stored(weight, storage), None, False, 0)

@@ -7,13 +7,10 @@ import pytest
 
 from zfcore import backends, ops
 
+from .launch import run
 from .storage import STORAGES, stored
 
 emulated = backends.get("emulated")
-
-
-def run(name, *arguments):
-    emulated._launchers._run(name, *arguments)
 
 
 def state(shape, dtype=np.float32):

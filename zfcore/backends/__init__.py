@@ -53,9 +53,10 @@ def for_device(device: str) -> str | None:
             raise ValueError(f"--device is 'cuda'; allowed here: 'cpu' ({error})") from None
     if device not in ("auto", "cpu"):
         raise ValueError(f"--device is {device!r}; allowed: 'auto', 'cpu' or 'cuda'")
-    if device == "auto" and not os.environ.get("ZFCORE_BACKEND") and why_not("cuda") is None:
-        return "cuda"
-    return "numba" if default() == "cuda" else default()
+    named = os.environ.get("ZFCORE_BACKEND")
+    if device == "auto":
+        return "cuda" if not named and why_not("cuda") is None else None
+    return "numba" if named == "cuda" else None
 
 
 def why_not(name: str) -> str | None:

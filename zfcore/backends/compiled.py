@@ -120,12 +120,18 @@ class Launchers(Fused):
         self._run("convolution_weight_gradient", dweight, workspace, dy, x, *settings, False)
 
     def linear_forward(self, y: Any, x: Any, weight: Any, bias: Any, relu: bool) -> None:
-        """y = activation(x weight' + bias): a convolution of maps of one cell."""
-        self.convolution_forward(_cell(y), _cell(x), _cell(weight), bias, *_WHOLE, relu)
+        """y = activation(x weight' + bias)."""
+        workspace = self._pieces(y, x.shape[1])
+        self._run("linear_forward", y, workspace, x, weight, bias, relu, False)
 
     def linear_input_gradient(self, dx: Any, dy: Any, weight: Any) -> None:
         """dx = dy weight."""
-        self.convolution_input_gradient(_cell(dx), _cell(dy), _cell(weight), *_WHOLE)
+        workspace = self._pieces(dx, dy.shape[1])
+        self._run("linear_input_gradient", dx, workspace, dy, weight, False)
+
+    def _pieces(self, result: Any, terms: int) -> Any:
+        """Room for the sums over pieces of a linear layer's terms, of which there are so many in each result."""
+        return self._arrays.empty(self._extension.linear_workspace(*result.shape, terms), result.dtype)
 
     def linear_weight_gradient(self, dweight: Any, dy: Any, x: Any) -> None:
         """dweight = dy' x."""

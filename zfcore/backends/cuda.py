@@ -43,23 +43,24 @@ extension = load()
 _cupy = _arrays()
 
 
-def _with_room(make: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+def _with_room(make: Any, shape: int | tuple[int, ...], dtype: Any) -> Any:
     """What `make` makes, or MemoryError in words."""
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
     try:
         return make(shape, dtype)
     except _cupy.cuda.memory.OutOfMemoryError:
         needed = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
         free, total = _cupy.cuda.runtime.memGetInfo()
-        raise MemoryError(f"cuda: an array of shape {tuple(shape)} needs {needed} bytes, and {free} of the device's "
+        raise MemoryError(f"cuda: an array of shape {shape} needs {needed} bytes, and {free} of the device's "
                           f"{total} are free; a smaller batch needs less") from None
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+def empty(shape: int | tuple[int, ...], dtype: Any) -> Any:
     """Array of this backend with any values."""
     return _with_room(_cupy.empty, shape, dtype)
 
 
-def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+def zeros(shape: int | tuple[int, ...], dtype: Any) -> Any:
     """Array of zeros of this backend."""
     return _with_room(_cupy.zeros, shape, dtype)
 

@@ -41,6 +41,10 @@ class Fused:
         self._run("sgd_filters", weight, velocity, copy, gradient, learning_rate, momentum, decay, rate_in_velocity,
                   radius)
 
+    def pad_channels(self, y: Any, x: Any) -> None:
+        """Fill y (rows, wide) with x (rows, channels), then zeros."""
+        self._run("pad_channels", y, x)
+
     def convert(self, y: Any, x: Any) -> None:
         """Fill y with x: one of float32, the other float16 or the bits of bfloat16 (uint16)."""
         self._run("convert", y, x)

@@ -45,7 +45,8 @@ EPILOG = """Try first: `zfcore demo --out zfcore-demo`, then
 
 MODEL is a .safetensors or .onnx file, or a built-in name such as zfnet (random weights); weights of
 torchvision or timm alone need --architecture.
-IMAGES is a folder, a picture, or a packed .npz. Environment: ZFCORE_NUM_THREADS, ZFCORE_BACKEND."""
+IMAGES is a folder, a picture, a CSV, an .npz, or a text such as cifar10:FOLDER:train (docs/data.md).
+Environment: ZFCORE_NUM_THREADS, ZFCORE_BACKEND."""
 
 # What a user can mend; anything else is a mistake of zfcore's and keeps its traceback.
 MENDABLE = (ValueError, LookupError, OSError, MemoryError, ImportError, FloatingPointError, NotImplementedError)

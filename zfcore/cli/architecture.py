@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .common import integer
-from .studies import Common, experiment, numbers
+from .studies import Common, experiment, finish, numbers
 
 
 @experiment(batch_size="16")
@@ -45,4 +45,4 @@ def architecture(
     lines = [f"{label}: stride {row['stride']}, {row['dead']} of {row['filters']} filters dead, low "
              f"{row['bands']['low']:.2f}, mid {row['bands']['mid']:.2f}, high {row['bands']['high']:.2f}, "
              f"aliased {row['aliased']:.3f}, comb {row['comb']:.3f}" for label, row in summary["networks"].items()]
-    common.finish(found, {"architecture": architecture_picture(found)}, summary, "\n".join(lines))
+    finish(found, {"architecture": architecture_picture(found)}, common, summary, "\n".join(lines))

@@ -9,7 +9,7 @@ import typer
 
 from .common import Model, integer
 from .common import names as name_list
-from .studies import Common, experiment
+from .studies import Common, experiment, finish
 
 PARTS = 'JSON: {"images": [files], "parts": {"nose": [[top, left, bottom, right], ...]}}, a box a picture.'
 
@@ -44,5 +44,5 @@ def correspondence(
     net = common.load(model)
     found = study(net, images, boxes, chosen or [last_convolution(net)], draws=sets, fill=gray, seed=common.seed,
                   batch_size=common.batch_size)
-    common.finish(found, {"correspondence": correspondence_picture(found)}, {"model": model, **found.summary},
-                  found.table(), {"table.txt": found.table() + "\n"})
+    finish(found, {"correspondence": correspondence_picture(found)}, common,
+           {"model": model, **found.summary}, found.table(), {"table.txt": found.table() + "\n"})

@@ -9,7 +9,7 @@ import typer
 
 from .common import Model, integer
 from .common import names as name_list
-from .studies import Common, experiment, integers
+from .studies import Common, experiment, finish, integers
 
 
 @experiment(batch_size="32")
@@ -87,5 +87,5 @@ def evolution(
     summary = {"model": model, "skipped": len(feed.skipped), **found.summary}
     text = (f"epochs {', '.join(map(str, found.epochs))}: accuracy on the training pictures "
             f"{', '.join(f'{value:.3f}' for value in found.accuracies)}")
-    common.finish(found, {"evolution": evolution_picture(found)}, summary, text,
+    finish(found, {"evolution": evolution_picture(found)}, common, summary, text,
            more=lambda folder: safetensors.save(net, folder / "model.safetensors"))

@@ -263,6 +263,8 @@ def _write(net: Network, model: str, images: str, methods: list[str], targets: l
     elif methods == ["invariances"]:
         rows, results["invariances"] = explanation.invariance_rows(job)
         titles = ["direction", "turned towards it"]
+    elif methods == ["ascent"] and len(set(picture_names)) == 1 and options["start"] != "picture":
+        rows, results = explanation.ascent_rows(job)
     else:
         columns = explanation.columns(methods, job, picture_names)
         rows = [list(row) for row in zip(*(zip(column.pictures, column.notes, strict=True) for column in columns),

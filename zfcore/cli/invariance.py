@@ -8,7 +8,7 @@ import typer
 
 from .common import Model, integer
 from .common import names as name_list
-from .studies import Common, experiment, numbers
+from .studies import Common, experiment, finish, numbers
 
 AMOUNTS = "first:last:step, or numbers with commas between them."
 
@@ -57,4 +57,4 @@ def invariance(
         lines.append(f"{layer}: mean distance over the features' norm: {', '.join(parts)}")
     for kind, row in summary.get("probability", {}).items():
         lines.append(f"probability under {kind}: mean {row['mean']:.3f}, lowest {row['lowest']:.3g}")
-    common.finish(found, {"invariance": invariance_picture(found, relative)}, summary, "\n".join(lines))
+    finish(found, {"invariance": invariance_picture(found, relative)}, common, summary, "\n".join(lines))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .common import Model
-from .studies import Common, experiment, integers, pair
+from .studies import Common, experiment, finish, integers, pair
 
 
 @experiment(batch_size="64")
@@ -60,4 +60,4 @@ def occlusion(
         seen = summary["probability"]
         text += (f"\n{summary['class']}: probability {seen['whole']:.3f}, {seen['lowest']:.3f} with the square at row "
                  f"{seen['lowest_at'][0]}, column {seen['lowest_at'][1]}")
-    common.finish(found, {"occlusion": occlusion_picture(found)}, summary, text)
+    finish(found, {"occlusion": occlusion_picture(found)}, common, summary, text)

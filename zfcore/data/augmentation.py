@@ -17,7 +17,7 @@ import numpy as np
 from .. import checks
 from ..preprocessing import CHANNELS, Preprocessing
 
-__all__ = ["Augmentation", "Draws", "Shifts", "ten_crops", "ten_origins"]
+__all__ = ["Augmentation", "Cutter", "Draws", "Shifts", "ten_crops", "ten_origins"]
 
 VIEWS = ("random", "ten", "centre")
 PLACES, COLORS = 1, 2  # which stream of (seed, epoch)
@@ -213,40 +213,48 @@ class Augmentation:
         added = self.jitter * colors[:, :channels] @ rows
         return (added[:, ::-1] if preprocessing.channels == "BGR" else added).astype(np.float32)
 
-    def cut(self, target: np.ndarray, pixels: np.ndarray, preprocessing: Preprocessing,
-            places: Any = (0.0, 0.0, 1.0), shift: np.ndarray | None = None) -> None:
-        """Write one view of a picture, ready for the network.
 
-        Only the view is computed; its numbers are those of the whole picture at its place, bit for bit.
+class Cutter:
+    """Cuts views out of pictures, ready for the network; what does not change from picture to picture is kept.
+
+    Only the view is computed; its numbers are those of the whole picture at its place, bit for bit.
+
+    Parameters
+    ----------
+    augmentation : which views, and what lies around the picture
+    preprocessing : mean and scale, in the network's order
+    """
+
+    def __init__(self, augmentation: Augmentation, preprocessing: Preprocessing) -> None:
+        channels = CHANNELS[preprocessing.channels]
+        mean, scale = preprocessing.mean, preprocessing.scale
+        self.augmentation, self.per_pixel = augmentation, mean.ndim == 3
+        spread = mean if self.per_pixel else np.broadcast_to(mean, (1, 1, channels))
+        self.mean = np.ascontiguousarray(spread, np.float32)
+        self.scale = np.ascontiguousarray(np.broadcast_to(scale, channels), np.float32)
+        flat = mean.mean(axis=(0, 1)) if self.per_pixel else mean
+        outside = 0 if augmentation.fill is None else (np.float32(augmentation.fill) - flat) * scale
+        self.outside = np.ascontiguousarray(np.broadcast_to(outside, channels), np.float32)
+        self.still = np.zeros(channels, np.float32)
+        self.backwards = preprocessing.channels == "BGR"
+
+    def __call__(self, target: np.ndarray, pixels: np.ndarray, places: Any, shift: np.ndarray | None = None) -> None:
+        """Write one view of a picture.
 
         Parameters
         ----------
-        target : float32 (height, width, channels), overwritten
-        pixels : uint8 (H, W, channels), loaded with `loading(preprocessing)`
-        preprocessing : its mean and scale, in the network's order
+        target : float32 (height, width, channels), contiguous, overwritten
+        pixels : uint8 (H, W, channels), loaded with `Augmentation.loading`
         places : three numbers in [0, 1): which view
-        shift : what is added to the channels before the scale
+        shift : float32 (channels,), what is added before the scale
         """
-        height, width = pixels.shape[:2]
-        row, column, mirrored = self.origin(height, width, places)
-        out = target[:, ::-1] if mirrored else target
-        top, left = max(row, 0), max(column, 0)
-        bottom = max(min(row + target.shape[0], height), top)  # a view may lie in the padding altogether
-        right = max(min(column + target.shape[1], width), left)
-        mean, scale = preprocessing.mean, preprocessing.scale
-        if mean.ndim == 3:
-            checks.shape("Augmentation", "the per-pixel mean", mean, pixels.shape)
-        if (bottom - top, right - left) != target.shape[:2]:
-            flat = mean.mean(axis=(0, 1)) if mean.ndim == 3 else mean
-            out[:] = 0 if self.fill is None else (np.float32(self.fill) - flat) * scale
-            out = out[top - row:bottom - row, left - column:right - column]
-        part = pixels[top:bottom, left:right]
-        part = part[..., ::-1] if preprocessing.channels == "BGR" else part
-        np.subtract(part, mean[top:bottom, left:right] if mean.ndim == 3 else mean, out=out)
-        if shift is not None:
-            out += shift
-        if (scale != 1).any():
-            out *= scale
+        from ..kernels.views import cut_view
+
+        if self.per_pixel:
+            checks.shape("Augmentation", "the per-pixel mean", self.mean, pixels.shape)
+        row, column, mirrored = self.augmentation.origin(pixels.shape[0], pixels.shape[1], places)
+        cut_view(target, np.ascontiguousarray(pixels), self.mean, self.still if shift is None else shift, self.scale,
+                 self.outside, row, column, mirrored, self.backwards)
 
 
 def ten_origins(height: int, width: int, tall: int, wide: int) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ import numpy as np
 from .. import checks
 from ..kernels.threads import get_num_threads
 from ..preprocessing import CHANNELS, Preprocessing
-from .augmentation import Augmentation, Draws
+from .augmentation import Augmentation, Cutter, Draws
 from .decode import ImageError, printable
 from .opening import open_images
 from .statistics import statistics
@@ -84,6 +84,7 @@ class Feed:
         if self.augmentation.jitter and self.augmentation.colors is None:
             known = statistics(self.images, self.preprocessing, threads=threads)
             self.augmentation = replace(self.augmentation, colors=known.colors())
+        self._cut = Cutter(self.augmentation, self.preprocessing)
         self.skipped: dict[int, str] = {}
         self._room = checks.integer(where, "memory_limit", memory_limit, 0)
         self._kept: list[np.ndarray | None] = [None] * self.count
@@ -191,8 +192,7 @@ class Feed:
                 raise ImageError(f"{printable(self.images.names[index])}: is {pixels.shape} where others are "
                                  f"{self.shape} (height, width, channels); allowed: one size for all (set the "
                                  "preprocessing's size and crop, or the augmentation's crop)")
-            self.augmentation.cut(numbers[place], pixels, self.preprocessing, places[place - start],
-                                  None if shifts is None else shifts[place - start])
+            self._cut(numbers[place], pixels, places[place - start], None if shifts is None else shifts[place - start])
         return bad
 
     def _pixels(self, index: int) -> np.ndarray | None:

@@ -93,7 +93,8 @@ def statistics(images: Images, preprocessing: Preprocessing, *, batch_size: int 
 
     checks.require(len(images) > 0, "statistics", "images", "an empty data set", "at least one image")
     place = _place(images, preprocessing) if cache else None
-    if place is not None and (known := _kept(place)) is not None:
+    known = None if place is None else _kept(place)
+    if known is not None and (images.on_bad == "skip" or not known.skipped):  # else the bad picture must be named
         return known
     stream = Stream(images, preprocessing, batch_size, threads=threads)
     total: Any = None

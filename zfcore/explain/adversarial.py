@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import checks
+from .. import backends, checks
 from ..network import Network
 from .progress import bar
 from .result import Result
@@ -106,7 +106,8 @@ def adversarial(network: Network, x: np.ndarray, target: Any = None, *, norm: st
 
 
 def _probabilities(network: Network, x: np.ndarray, batch_size: int) -> np.ndarray:
-    parts = [network.ops.softmax(network.forward(x[start:start + batch_size], to=network.logits).output)
+    parts = [backends.to_numpy(network.ops.softmax(network.forward(x[start:start + batch_size],
+                                                                   to=network.logits).output))
              for start in range(0, len(x), batch_size)]
     return np.concatenate(parts) if parts else np.zeros((0, network.tensor_shape(network.logits)[0]), x.dtype)
 

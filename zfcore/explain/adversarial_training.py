@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import backends, checks
 from ..network import Network
 from .steps import amplitude
 
@@ -57,7 +57,8 @@ def fast_gradient(network: Network, x: np.ndarray, labels: Any, size: float = 8.
         forward = network.forward(x[part], to=network.logits, cache=True, parameters=False)
         _, probabilities = network.ops.softmax_cross_entropy(forward.output, wanted[part].astype(np.int64))
         signal = network.ops.softmax_cross_entropy_gradient(probabilities, wanted[part].astype(np.int64))
-        changed[part] = x[part] + step * np.sign(network.backward(forward, signal, parameters=False).input)
+        slope = backends.to_numpy(network.backward(forward, signal, parameters=False).input)
+        changed[part] = x[part] + step * np.sign(slope)
     if limits and network.preprocessing is not None:
         np.clip(changed, *network.preprocessing.limits(x.shape[1:]), out=changed)
     return changed

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import backends, checks
 from ..geometry import window_starts
 from ..network import Network
 from ..network.changes import Changes
@@ -61,13 +61,13 @@ def occlusion(network: Network, x: np.ndarray, target: Any = None, *, window: in
     with bar(len(x) * len(places), "occlusion", progress, "position") as shown:
         for row in range(len(x)):
             changes = Changes(network, x[row:row + 1], [targets.tensor])
-            scores[row] = targets[row:row + 1].scores(np.asarray(changes.base[targets.tensor]))[0]
+            scores[row] = targets[row:row + 1].scores(backends.to_numpy(changes.base[targets.tensor]))[0]
             total, count = np.zeros(extent), np.zeros(extent)
             for begin in range(0, len(places), batch_size):
                 part = places[begin:begin + batch_size]
                 tiles = np.stack([hidden[top:top + size[0], left:left + size[1]] for top, left in part.tolist()])
                 changed = changes.whole(targets.tensor, changes.run(tiles.astype(x.dtype), part)[targets.tensor])
-                found = targets[np.full(len(part), row)].scores(np.asarray(changed))
+                found = targets[np.full(len(part), row)].scores(backends.to_numpy(changed))
                 for (top, left), score in zip(part.tolist(), found, strict=True):
                     square = slice(top, top + size[0]), slice(left, left + size[1])
                     total[square] += float(scores[row]) - float(score)

@@ -45,6 +45,13 @@ def columns(methods: Sequence[str], job: Job, names: Sequence[str]) -> list[Colu
     return [first, *(column for method in methods for column in COLUMNS[method](job))]
 
 
+def ascent_rows(job: Job, across: int = 6) -> tuple[list[list[tuple[np.ndarray, str]]], dict[str, Result]]:
+    """What several targets of one picture climbed to, which need not stand beside it."""
+    column = COLUMNS["ascent"](job)[0]
+    cells = list(zip(column.pictures, column.notes, strict=True))
+    return [cells[start:start + across] for start in range(0, len(cells), across)], column.results
+
+
 def facet_rows(job: Job, count: int) -> tuple[list[list[tuple[np.ndarray, str]]], explain.Facets]:
     """Starts above, what they became below."""
     found = explain.facets(job.network, job.x, job.targets[0], job.settings, count=min(count, len(job.x)),

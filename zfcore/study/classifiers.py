@@ -70,6 +70,7 @@ def fit_scores(classifier: str, features: np.ndarray, targets: np.ndarray, other
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from sklearn.svm import LinearSVC
+        from threadpoolctl import threadpool_limits  # scikit-learn brings it
     except ImportError as error:
         raise ImportError("linear classifiers need scikit-learn: pip install scikit-learn") from error
 
@@ -79,7 +80,9 @@ def fit_scores(classifier: str, features: np.ndarray, targets: np.ndarray, other
         model.fit(features, labels)
         return model.predict_proba(others) if classifier == "softmax" else model.decision_function(others)
 
-    with warnings.catch_warnings():  # what has not quite converged is judged as it is
+    # One thread: sums in one order, and no threads that wait for each other over small matrices.
+    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+        # What has not quite converged is judged as it is.
         warnings.simplefilter("ignore", ConvergenceWarning)
         if targets.ndim == 1:
             found = fitted(targets)

@@ -82,7 +82,8 @@ def pascal(networks: Any, train: Any, test: Any, layers: Sequence[str] | str, *,
     train, test : `data.Voc`, or what `open_images` makes one of ("voc:DIR:train")
     layers : names of tensors that every network has
     loss : "exclusive": one class a picture, as the paper did though pictures hold several objects (`Voc.labels`);
-        "multi-label": every class against the rest, difficult objects counting as absent
+        "multi-label": every class against the rest, difficult objects counting as absent. A class that no
+        training picture shows has the same score everywhere
     classifier : "softmax" or "svm"
     strengths : weights of the loss to choose from, on held-out parts of the training pictures
     pooling, cells : how maps are brought down, see `features`
@@ -123,11 +124,13 @@ def pascal(networks: Any, train: Any, test: Any, layers: Sequence[str] | str, *,
             checks.require(len(present) > 1, where, "train", f"{len(present)} class", "two classes or more")
             values, judged = prepared(known.values[layer][rows], unknown.values[layer])
             strength = chosen_strength(classifier, values, targets, strengths, seed)
-            scores = fit_scores(classifier, values, targets, judged, strength)
+            scores = np.zeros((len(judged), own.targets.shape[1]))
+            columns = present if loss == "exclusive" else np.arange(own.targets.shape[1])
+            scores[:, columns] = fit_scores(classifier, values, targets, judged, strength)
             chosen[number, place] = strength
-            for column, label in enumerate(present if loss == "exclusive" else range(own.targets.shape[1])):
+            for label in range(own.targets.shape[1]):
                 precisions[number, place, label] = average_precision(
-                    scores[:, column], other.targets[unknown.indices, label] > 0,
+                    scores[:, label], other.targets[unknown.indices, label] > 0,
                     other.difficult[unknown.indices, label])
     return Pascal(tuple(given), tuple(names), sizes, precisions, chosen, list(own.class_names), loss, classifier,
                   pooling, cells, seed, np.array([len(own), len(other)]),

@@ -61,8 +61,9 @@ def _answers(net: Network, batch: Any, labels: np.ndarray) -> tuple[np.ndarray, 
     views = batch.shape[1] if batch.ndim == 5 else 1
     batch = net.ops.backend.asarray(batch.reshape(-1, *batch.shape[-3:]))
     logits = net.forward(batch, to=net.logits).output
+    targets = net.ops.backend.asarray(np.repeat(labels, views))
     losses, probabilities = (net.ops.backend.to_numpy(array) for array in
-                             net.ops.softmax_cross_entropy(logits, net.ops.backend.asarray(np.repeat(labels, views))))
+                             net.ops.softmax_cross_entropy(logits, targets))
     if views > 1:
         probabilities = probabilities.reshape(len(labels), views, -1).mean(axis=1, dtype=np.float64)
         losses = _losses(probabilities, labels)
