@@ -29,7 +29,8 @@ from .threads import parallel
 BLOCK = 98 // ROWS * ROWS  # output cells of an item
 FILTERS = 512  # columns of an item's product, so that its sums stay in the second-level cache
 PIXELS = 128  # cells of a map that a weight gradient multiplies before it adds to its sums
-WEIGHT_BYTES = 512  # of a filter, that an item of the weight gradient computes
+WEIGHT_BYTES = 512  # of a filter, that an item of the weight gradient computes at least
+SUMS_BYTES = 1 << 17  # of sums, for which an item of the weight gradient takes more weights than that
 BAND = 64  # rows of dx that an item of `_scatter` owns
 SCATTER = 20  # multiply-adds in the time that it takes to add a number of a patch
 PRESENT = 0.4  # share of a signal's numbers that are not zero, below which its zeros are skipped
@@ -194,7 +195,7 @@ def _pack_phase(begin, end, packed, weight, shape, groups, row, rows, row_step, 
 
 
 @kernel
-def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts):
+def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts, width):
     """Items: part of the batch, group, block of filters, block of weights.
 
     A part is a range of blocks of cells; each item adds the products dy' * patches of its cells, block
@@ -203,7 +204,6 @@ def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts):
     panel = PANEL_BYTES // x.itemsize
     filters, depth, channels = sizes.columns, sizes.depth, patches.channels // sizes.groups
     filter_blocks = (filters + FILTERS - 1) // FILTERS
-    width = WEIGHT_BYTES // x.itemsize
     weight_blocks = (depth + width - 1) // width
     blocks = (sizes.cells + PIXELS - 1) // PIXELS
     total = sizes.images * blocks
@@ -419,6 +419,18 @@ def _by_patches(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any,
              int(sparse))
 
 
+def _weights_of_an_item(sizes: Sizes, itemsize: int) -> int:
+    """Weights of a filter that an item of the weight gradient computes.
+
+    As many as their sums leave room for: every block of weights reads the signals again, and those of
+    first layers are large.
+    """
+    panel = PANEL_BYTES // itemsize
+    room = SUMS_BYTES // (sizes.columns * itemsize) // panel * panel
+    most = max(WEIGHT_BYTES // itemsize, min(room, DEPTH))
+    return _ceil(_ceil(sizes.depth, _ceil(sizes.depth, most)), panel) * panel
+
+
 def convolution_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarray, stride: Any, padding: Any,
                                 dilation: Any, groups: int) -> None:
     """dweight = sum over images and cells of dy times the patches of x.
@@ -432,12 +444,13 @@ def convolution_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarr
     filters, height, width, channels = dweight.shape
     images, rows, columns, _ = dy.shape
     sizes = Sizes(images, groups, rows * columns, height * width * channels, filters // groups)
-    items = groups * _ceil(sizes.columns, FILTERS) * _ceil(sizes.depth, WEIGHT_BYTES // x.itemsize)
+    share = _weights_of_an_item(sizes, x.itemsize)
+    items = groups * _ceil(sizes.columns, FILTERS) * _ceil(sizes.depth, share)
     parts = max(1, min(_ceil(32, items), images * _ceil(sizes.cells, PIXELS)))
     out = flat(dweight)
     partial = out if parts == 1 else empty((parts * dweight.size,), x.dtype)
     patches = patches_of(x, groups, width, columns, stride, padding[0], padding[2], dilation)
-    parallel(_weight_gradient, parts * items, partial, flat(dy), flat(x), patches, sizes, parts)
+    parallel(_weight_gradient, parts * items, partial, flat(dy), flat(x), patches, sizes, parts, share)
     if parts > 1:
         parallel(_add_parts, _ceil(dweight.size, 1 << 14), out, partial, parts, 1 << 14)
 
