@@ -85,14 +85,36 @@ def projections(seconds: float) -> Iterator[Row]:
 
         contenders = {f"Captum, {name}": captum(name) for name in peers}
         yield interleave(f"{layer}: top 9 of one map projected", {
-            OURS: lambda: net.project(x, units(1), rule="deconvnet", allow_negative=True), **contenders},
+            OURS: lambda: net.project(x, units(1), rule="deconvnet", seed="one"), **contenders},
             seconds=seconds)
         batch = interleave(f"{layer}: top 9 of {maps} maps, per map", {
-            OURS: lambda: net.project(x, units(maps), rule="deconvnet", allow_negative=True), **contenders},
+            OURS: lambda: net.project(x, units(maps), rule="deconvnet", seed="one"), **contenders},
             seconds=seconds, note="ours: all maps in one call, divided")
         batch.medians[OURS] /= maps
         batch.samples[OURS] = [value / maps for value in batch.samples[OURS]]
         yield batch
+
+
+def growth(seconds: float) -> Iterator[Row]:
+    """What a projection costs, a unit: against the receptive field, and against how many go in one call."""
+    net, _ = networks()
+    x = np.random.default_rng(5).standard_normal((32, 224, 224, 3), dtype=np.float32)
+
+    def timed(work: str, layer: str, units: list[tuple[int, zfcore.Unit]]) -> Row:
+        side = net.cone(layer).size[0]
+        row = interleave(work, {OURS: lambda: net.project(x, units, seed="one")}, seconds=seconds, rounds=3,
+                         note=f"tiles of {side} x {side} pixels; {len(units)} units in one call, divided")
+        row.medians[OURS] /= len(units)
+        row.samples[OURS] = [value / len(units) for value in row.samples[OURS]]
+        return row
+
+    for layer in ZFNET_CONVOLUTIONS:
+        row = net.tensor_shape(layer)[0] // 2
+        units = [(image, zfcore.Unit(layer, 0, row, row)) for image in range(len(x))]
+        yield timed(f"{layer}: one unit of each of 32 images", layer, units)
+    for count in (1, 4, 16, 64, 256):
+        units = [(0, zfcore.Unit("conv5", unit, 6, 6)) for unit in range(count)]
+        yield timed(f"conv5: {count} units at one place of one image", "conv5", units)
 
 
 def photographs(folder: Path, count: int = 300) -> None:
@@ -134,4 +156,5 @@ def rows(seconds: float, compiled: bool) -> Iterator[Row]:
     yield from forward(seconds, compiled)
     yield from training(seconds, compiled)
     yield from projections(seconds)
+    yield from growth(seconds)
     yield from scans(seconds)

@@ -23,37 +23,40 @@ gather_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __restrict
 }
 
 // Groups of few columns, depthwise above all, would leave a tile's columns empty: here a thread owns one output
-// element, channels fastest, so that neighbours read neighbours. The same terms in the same order, so the same bits.
+// element of a row (x of the grid), channels fastest, so that neighbours read neighbours; y steps through the rows of
+// all images. The same terms in the same order, so the same bits.
 template <class T, bool transposed>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
 narrow_gather_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __restrict__ weight,
-                     const Wide<T>* __restrict__ bias, Gather g, std::int64_t elements, bool relu) {
-    const std::int64_t item = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (item >= elements) return;
-    const Divided place = divide(item, g.out_channels);
-    const int channel = place.remainder, group = channel / g.width;
-    const Cell cell = cell_of(g, place.quotient);
-    const T* image = in + std::int64_t(cell.image) * g.in_rows * g.in_columns * g.in_channels + group * g.depth;
-    Wide<T> sum = 0;
-    for (int i = 0; i < g.down.taps; ++i) {
-        const int r = cell.p * g.down.stride + g.down.offset + i * g.down.tap_step;
-        if (r < 0 || r >= g.in_rows) continue;
-        for (int j = 0; j < g.across.taps; ++j) {
-            const int s = cell.q * g.across.stride + g.across.offset + j * g.across.tap_step;
-            if (s < 0 || s >= g.in_columns) continue;
-            const T* signals = image + (std::int64_t(r) * g.in_columns + s) * g.in_channels;
-            const int row = g.down.first_tap + i * g.down.tap_spacing, column = g.across.first_tap + j * g.across.tap_spacing;
-            const std::int64_t filter_size = std::int64_t(g.filter_rows) * g.filter_columns * g.filter_channels;
-            const T* tap = weight + (std::int64_t(row) * g.filter_columns + column) * g.filter_channels +
-                           (transposed ? std::int64_t(group) * g.depth * filter_size + channel % g.width
-                                       : channel * filter_size);
-            for (int d = 0; d < g.depth; ++d)
-                sum = fma(widen(signals[d]), widen(tap[transposed ? d * filter_size : d]), sum);
+                     const Wide<T>* __restrict__ bias, Gather g, bool relu) {
+    const unsigned item = blockIdx.x * blockDim.x + threadIdx.x;
+    const int q = int(item / unsigned(g.out_channels)), channel = int(item % unsigned(g.out_channels));
+    if (q >= g.across.outputs) return;
+    const int group = channel / g.width, filter_size = g.filter_rows * g.filter_columns * g.filter_channels;
+    const T* filters = weight + (transposed ? std::int64_t(group) * g.depth * filter_size + channel % g.width
+                                            : std::int64_t(channel) * filter_size);
+    for (int line = blockIdx.y; line < g.batch * g.down.outputs; line += gridDim.y) {
+        const int n = line / g.down.outputs, p = line % g.down.outputs;
+        const T* image = in + std::int64_t(n) * g.in_rows * g.in_columns * g.in_channels + group * g.depth;
+        Wide<T> sum = 0;
+        for (int i = 0; i < g.down.taps; ++i) {
+            const int r = p * g.down.stride + g.down.offset + i * g.down.tap_step;
+            if (r < 0 || r >= g.in_rows) continue;
+            for (int j = 0; j < g.across.taps; ++j) {
+                const int s = q * g.across.stride + g.across.offset + j * g.across.tap_step;
+                if (s < 0 || s >= g.in_columns) continue;
+                const T* signals = image + (std::int64_t(r) * g.in_columns + s) * g.in_channels;
+                const int row = g.down.first_tap + i * g.down.tap_spacing;
+                const int column = g.across.first_tap + j * g.across.tap_spacing;
+                const T* tap = filters + (row * g.filter_columns + column) * g.filter_channels;
+                for (int d = 0; d < g.depth; ++d)
+                    sum = fma(widen(signals[d]), widen(tap[transposed ? std::int64_t(d) * filter_size : d]), sum);
+            }
         }
+        const int r = g.down.first + p * g.down.spacing, s = g.across.first + q * g.across.spacing;
+        out[((std::int64_t(n) * g.out_rows + r) * g.out_columns + s) * g.out_channels + channel] =
+            finished<T>(sum, bias, channel, relu);
     }
-    const int r = g.down.first + cell.p * g.down.spacing, s = g.across.first + cell.q * g.across.spacing;
-    out[((std::int64_t(cell.image) * g.out_rows + r) * g.out_columns + s) * g.out_channels + channel] =
-        finished<T>(sum, bias, channel, relu);
 }
 
 // --------------------------------------------------------------------------------------- launchers
@@ -63,9 +66,10 @@ void gather(T* out, const T* in, const T* weight, const Wide<T>* bias, const Gat
             Precision precision, void* stream) {
     const bool tensor = on_tensor_cores<T>(precision);
     if (is_narrow(groups, g.width)) {
-        const std::int64_t elements = std::int64_t(g.batch) * g.down.outputs * g.across.outputs * g.out_channels;
-        return launch({blocks_x(elements, 256), 256, stream}, narrow_gather_kernel<T, transposed>, out, in, weight, bias, g,
-                      elements, relu);
+        const std::int64_t line = std::int64_t(g.across.outputs) * g.out_channels;
+        ZF_CHECK(line < 0x7fffffff, "convolution: rows of a map must be shorter than 2^31 elements");
+        return launch({{blocks_x(line, 256), blocks_yz(std::int64_t(g.batch) * g.down.outputs)}, 256, stream},
+                      narrow_gather_kernel<T, transposed>, out, in, weight, bias, g, relu);
     }
     if constexpr (!std::is_same_v<T, double>)
         if (tensor && gather_tensor<T, transposed>(out, in, weight, bias, g, groups, relu, stream)) return;

@@ -65,8 +65,8 @@ template <int count, class T>
 __device__ __forceinline__ void copy_async(T* to, const T* from, bool valid) {
     constexpr int size = count * int(sizeof(T));
     static_assert(size == 2 || size == 4 || size == 8 || size == 16);
-    const unsigned target = static_cast<unsigned>(__cvta_generic_to_shared(to));
-    const int bytes = valid ? size : 0;
+    [[maybe_unused]] const unsigned target = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    [[maybe_unused]] const int bytes = valid ? size : 0;
     if constexpr (size == 16)
         ZF_SM80("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(from), "r"(bytes) : "memory");
     else if constexpr (size == 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,16 @@ def packed(path: Path, classes: int = 10, each: int = 4) -> None:
     np.savez(path, **arrays)
 
 
+def mnist(path: Path, each: int = 4) -> None:
+    """MNIST's shape as arrays."""
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for part in ("train", "test"):
+        arrays[f"{part}_images"] = generator.integers(0, 256, (10 * each, 28, 28), dtype=np.uint8)
+        arrays[f"{part}_labels"] = (np.arange(10 * each) % 10).astype(np.uint8)
+    np.savez(path, **arrays)
+
+
 def build(root: Path) -> None:
     """Write everything into `root`."""
     zfcore.save(network(300, "small"), root / "model.safetensors")
@@ -87,6 +98,8 @@ def build(root: Path) -> None:
     pictures = [f"photos/kind0/{number}.jpg" for number in range(3)]
     (root / "dogs.json").write_text(json.dumps({"images": pictures, "parts": {"left eye": box, "nose": box[::-1]}}))
     packed(root / "cifar.npz")
+    mnist(root / "mnist.npz")
+    shutil.copytree(Path(__file__).parents[1] / "examples" / "recipes", root / "examples" / "recipes")
     _digits(root)
 
 

@@ -107,6 +107,18 @@ def test_patches_are_the_receptive_fields(whole: Atlas, layer: str) -> None:
         assert np.array_equal(part.patches[index, rank], expected)
 
 
+@pytest.mark.parametrize("recent", [0, 5000, 20000])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_when_patches_are_cut_changes_nothing(whole: Atlas, recent: int, batch: int,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tops, "RECENT", recent)
+    cut, cuts = tops.Collector._cut, []
+    monkeypatch.setattr(tops.Collector, "_cut", lambda self: (cuts.append(self.layer), cut(self))[1])
+    labels = np.arange(len(IMAGES)) % 4
+    again = scan(NET, Arrays(IMAGES, labels, class_names=list("abcd")), LAYERS, 5, batch_size=batch, progress=False)
+    assert same(whole, again) and len(cuts) > len(LAYERS)
+
+
 def test_what_the_whole_layer_sees_has_the_image_as_patch(whole: Atlas) -> None:
     assert whole["fc"].patches.shape[2:] == SHAPE and not whole["fc"].origins.any()
     assert whole["conv1"].patches.shape[2:] == (3, 3, 3)

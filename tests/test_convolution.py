@@ -11,6 +11,7 @@ from reference import convolution as reference
 
 from zfcore import ops
 from zfcore.backends import numba as backend
+from zfcore.kernels import convolution as convolutions
 from zfcore.kernels import threads
 
 UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
@@ -455,3 +456,40 @@ def test_a_sum_cut_by_position_is_found(monkeypatch):
     monkeypatch.setattr(backend, "convolution_forward", run)
     with pytest.raises(AssertionError):
         test_a_crop_has_the_bits_of_the_whole((1, 4), (2, 5), 3, 1, 1, 4, 3)
+
+
+def sparse(case: Case, dtype, share: float):
+    """A signal of which `share` is not zero, with a NaN, and weights."""
+    x, weight, dy, _ = arrays(case, dtype)
+    dy *= np.random.default_rng(1).random(dy.shape) < share
+    dy.reshape(-1)[dy.size // 2] = np.nan
+    return x, weight, dy
+
+
+@pytest.mark.parametrize("case", CORNERS, ids=IDENTIFIERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_leaving_zeros_out_changes_no_bit(case, dtype, monkeypatch):
+    for share in (0, 0.1, 0.6):
+        x, weight, dy = sparse(case, dtype, share)
+        found = []
+        for threshold in (0.0, 2.0):
+            monkeypatch.setattr(convolutions, "PRESENT", threshold)
+            found.append(ops.convolution_input_gradient(dy, weight, x.shape, **case.settings))
+        assert found[0].tobytes() == found[1].tobytes()
+
+
+def test_long_sums_and_wide_outputs_leave_zeros_out(monkeypatch):
+    rng = np.random.default_rng(2)
+    weight = rng.standard_normal((300, 3, 3, 600)).astype(np.float32)
+    dy = rng.standard_normal((2, 4, 4, 300)).astype(np.float32) * (rng.random((2, 4, 4, 300)) < 0.2)
+    dense = ops.convolution_input_gradient(dy.astype(np.float32) + 0, weight, (2, 6, 6, 600))
+    monkeypatch.setattr(convolutions, "PRESENT", 0.0)
+    assert dense.tobytes() == ops.convolution_input_gradient(dy.astype(np.float32), weight, (2, 6, 6, 600)).tobytes()
+
+
+def test_zeros_meet_weights_that_are_not_finite():
+    weight, dy = np.ones((40, 1, 1, 40), np.float32), np.zeros((1, 3, 3, 40), np.float32)
+    weight[1] = np.inf
+    assert np.isnan(ops.convolution_input_gradient(dy, weight, (1, 3, 3, 40))).all()
+    weight[1] = 1
+    assert not ops.convolution_input_gradient(dy, weight, (1, 3, 3, 40)).any()

@@ -10,6 +10,7 @@ from tolerance import same_bits
 
 from zfcore import ops
 from zfcore.geometry import Tile
+from zfcore.kernels.crop import cut_patches
 
 
 def by_hand(x, origins, extent):
@@ -47,3 +48,18 @@ def test_bad_crops():
     with pytest.raises(ValueError, match="tile.extent is"):
         ops.clear_outside(x, Tile(np.zeros((2, 2), np.int32), (0, 3)))
     assert (x == 1).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-6, 9), st.integers(-6, 9)), max_size=5),
+       st.integers(1, 6), st.integers(1, 6))
+def test_patches_are_cut_with_zeros_outside(found, height, width):
+    images = np.random.default_rng(0).integers(1, 256, (3, 5, 6, 2), dtype=np.uint8)
+    patches = np.full((7, height, width, 2), 99, np.uint8)
+    places = np.arange(7)[::-1][: len(found)].astype(np.int64)
+    items = np.array([item for item, _, _ in found], np.int64)
+    origins = np.array([place for _, *place in found], np.int32).reshape(len(found), 2)
+    cut_patches(patches, places, images, items, origins)
+    padded = np.pad(images, ((0, 0), (16, 16), (16, 16), (0, 0)))
+    for place, (item, row, column) in zip(places, found, strict=True):
+        same_bits(patches[place], padded[item, row + 16:row + 16 + height, column + 16:column + 16 + width])
+    assert (np.delete(patches, places, axis=0) == 99).all()

@@ -16,7 +16,7 @@ from reference import linear as reference
 
 from zfcore import ops
 from zfcore.backends import numba as backend
-from zfcore.kernels import matrix, threads
+from zfcore.kernels import instructions, matrix, threads
 
 UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 
@@ -180,13 +180,13 @@ def test_pytorch_agrees(shape):
 def test_every_height_of_a_tile(dtype):
     """All heights, a full panel, half a panel and one column, in both forms of the left matrix."""
     rng, depth = np.random.default_rng(0), 37
-    panel = matrix.PANEL_BYTES // np.dtype(dtype).itemsize
-    for rows in range(1, 2 * matrix.ROWS + 2):
+    panel = instructions.PANEL_BYTES // np.dtype(dtype).itemsize
+    for rows in range(1, 2 * instructions.ROWS + 2):
         for columns in (1, panel // 2, panel, panel + 1, 2 * panel):
             a = rng.integers(-9, 10, (rows, depth)).astype(dtype)
             b = rng.integers(-9, 10, (depth, columns)).astype(dtype)
             start = rng.integers(-9, 10, (rows, 2 * panel)).astype(dtype)
-            tile = np.full((rows, matrix.STRIDE), np.nan, dtype)
+            tile = np.full((rows, instructions.STRIDE), np.nan, dtype)
             tile[:, :depth] = a
             packed = np.zeros((2, depth, panel), dtype)
             for p in range(2):
@@ -208,8 +208,8 @@ import sys
 sys.path[:0] = sys.argv[1:3]
 import test_convolution, test_linear
 from cases.convolution import CORNERS
-from zfcore.kernels import matrix
-assert matrix.VECTOR_BYTES == int(sys.argv[3]), matrix.VECTOR_BYTES
+from zfcore.kernels import instructions
+assert instructions.VECTOR_BYTES == int(sys.argv[3]), instructions.VECTOR_BYTES
 for case in (CORNERS[2], CORNERS[3], CORNERS[5], CORNERS[13]):
     test_convolution.check_exact(case)
 for shape in test_linear.CORNERS[4:10]:
@@ -222,7 +222,7 @@ print("exact")
 @pytest.mark.parametrize("name, features, width", [("x86-64", "+sse2", 16), ("haswell", "+avx,+avx2,+fma", 32)])
 def test_smaller_instruction_sets(name, features, width, tmp_path):
     """The widths that this machine would not choose, compiled and run here."""
-    chosen = matrix.llvmlite.binding.get_host_cpu_features()
+    chosen = instructions.llvmlite.binding.get_host_cpu_features()
     if not all(chosen.get(feature[1:]) for feature in features.split(",")):
         pytest.skip("this machine cannot run them")
     here = Path(__file__).parent

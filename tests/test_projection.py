@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zfcore import Network, Unit, layers
+from zfcore.network import walk
 from zfcore.rules import RULES
 
 
@@ -93,6 +94,28 @@ def test_an_item_depends_on_nothing_but_itself(small: Network, crop: bool) -> No
     for place in (0, 5):
         alone = small.project(x, [units[place]], "guided", crop=crop, allow_negative=True)
         np.testing.assert_array_equal(together.pixels[place], alone.pixels[0])
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+@pytest.mark.parametrize("crop", [True, False])
+def test_units_that_share_a_tile_go_up_once_with_the_same_bits(small: Network, crop: bool, rule: str,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    x, layer = images(small, rng, 2), small.output
+    maps = small.tensor_shape(layer)[2]
+    places = [(0, 0, 0), (1, 1, 0), (0, 1, 1)]
+    units = [(image, Unit(layer, int(index), row, column)) for index in rng.integers(maps, size=5)
+             for image, row, column in places]
+    went_up = []
+    up = walk.up
+    monkeypatch.setattr(walk, "up", lambda ops, tiles, *rest, **named: (went_up.append(len(tiles)),
+                                                                        up(ops, tiles, *rest, **named))[1])
+    together = small.project(x, units, rule, crop=crop, allow_negative=True)
+    assert went_up == [len(places)]
+    for each, unit in enumerate(units):
+        alone = small.project(x, [unit], rule, crop=crop, allow_negative=True)
+        np.testing.assert_array_equal(together.pixels[each], alone.pixels[0])
+        assert together.values[each] == alone.values[0]
 
 
 def test_tiles_equal_images(small: Network) -> None:

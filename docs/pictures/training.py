@@ -1,9 +1,9 @@
-"""Draw first-layer filters over a run's epochs, and with and without renormalisation.
+"""Draw first-layer filters over a run's steps, and with and without renormalisation.
 
     python docs/pictures/training.py WITH WITHOUT
 
-WITH and WITHOUT are folders of checkpoints of two runs of `zfcore train`, copied after chosen epochs. Prints
-what the filters' sizes were.
+WITH and WITHOUT are folders of checkpoints of two runs of `zfcore train`, copied on the way. Prints what the
+filters' sizes were.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ TARGET = Path(__file__).with_name("training")
 LAYER = "conv1.weight"
 
 
-def epochs(folder: Path) -> dict[int, np.ndarray]:
-    """First-layer filters by finished epochs."""
+def steps(folder: Path) -> dict[int, np.ndarray]:
+    """First-layer filters by the number of steps taken."""
     found = {}
     for path in sorted(folder.iterdir()):
         checkpoint = Checkpoint.read(path)
-        if checkpoint.state["step"] == 0:
-            found[checkpoint.state["epoch"]] = checkpoint.parameters[LAYER]
+        found[int(checkpoint.state["optimizer_steps"])] = checkpoint.parameters[LAYER]
     return dict(sorted(found.items()))
 
 
@@ -34,27 +33,28 @@ def sizes(filters: np.ndarray) -> str:
     """How large the filters are, against one another."""
     rms = np.sqrt((filters.astype(np.float64) ** 2).mean(axis=(1, 2, 3)))
     return (f"RMS {rms.min():.3f} to {rms.max():.3f}, median {np.median(rms):.3f}; largest / median "
-            f"{rms.max() / np.median(rms):.2f}; energy of the strongest eighth "
-            f"{np.sort(rms ** 2)[-(len(rms) // 8):].sum() / (rms ** 2).sum():.2f}")
+            f"{rms.max() / np.median(rms):.2f}; energy of the strongest "
+            f"{(rms ** 2).max() / (rms ** 2).sum():.2f}")
 
 
 def draw(kept: Path, free: Path) -> None:
     """Both pictures."""
     TARGET.mkdir(exist_ok=True)
-    runs = {"renormalised at RMS 0.1": epochs(kept), "not renormalised": epochs(free)}
+    runs = {"renormalised at RMS 0.1": steps(kept), "not renormalised": steps(free)}
     for name, found in runs.items():
-        for epoch, filters in found.items():
-            sys.stdout.write(f"{name}, epoch {epoch}: {sizes(filters)}\n")
-    common = max(set(runs["not renormalised"]) & set(runs["renormalised at RMS 0.1"]))
+        for step, filters in found.items():
+            sys.stdout.write(f"{name}, step {step}: {sizes(filters)}\n")
+    first, second = runs.values()
+    common = max(set(first) & set(second))
     panels = []
     for name, found in runs.items():
-        rms = np.sqrt((found[common].astype(np.float64) ** 2).mean(axis=(1, 2, 3)))
-        panels.append((f"{name}, epoch {common}", filter_picture(found[common], columns=8, smallest=40),
-                       f"one scale for all; RMS {rms.min():.2f} to {rms.max():.2f}, median {np.median(rms):.2f}"))
+        rms = np.sort(np.sqrt((found[common].astype(np.float64) ** 2).mean(axis=(1, 2, 3))))
+        panels.append((f"{name}, step {common}", filter_picture(found[common], columns=8, smallest=40),
+                       f"one scale for all 32; RMS: largest {rms[-1]:.3f}, second {rms[-2]:.3f}, "
+                       f"median {np.median(rms):.3f}"))
     png(TARGET / "renormalisation.png", titled_panels(panels, side=0))
-    shown = runs["renormalised at RMS 0.1"]
-    panels = [(f"epoch {epoch}", filter_picture(filters, columns=4, smallest=25), "")
-              for epoch, filters in shown.items() if epoch in (1, 2, 3, 5, 7, 10, 14, 20)]
+    panels = [(f"step {step}", filter_picture(filters, columns=4, smallest=25), "")
+              for step, filters in first.items() if step != 1]
     png(TARGET / "first-layer.png", titled_panels(panels, side=0))
 
 

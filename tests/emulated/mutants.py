@@ -52,7 +52,7 @@ MUTANTS = [
     ("gather", "image.quotient < g.batch ? int(image.quotient) : -1", "int(image.quotient)", 0),
     ("convolution", "int((axis.first + before -", "int((axis.first -", 0),
     ("convolution", "if (r < 0 || r >= g.in_rows) continue;", "if (r < 0) continue;", 0),
-    ("convolution", "group = channel / g.width;", "group = channel % g.width;", 0),
+    ("convolution", "group = channel / g.width,", "group = channel % g.width,", 0),
     ("linear", "totals[i][j] += results[i][j]", "totals[i][j] = results[i][j]", 0),
     ("linear", "i < pieces; ++i", "i < pieces - 1; ++i", 0),
     ("linear", "min(begin + piece, terms_of(g))", "begin + piece", 0),

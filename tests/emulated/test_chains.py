@@ -90,7 +90,9 @@ def test_crops():
     np.testing.assert_array_equal(switches, expected_switches)
 
     dx, expected = emulated.empty(x.shape, np.float32), emulated.empty(x.shape, np.float32)
+    switches = np.random.default_rng(4).integers(0, 9, pooled).astype(np.uint8)  # many point outside
     run("max_unpool", maps, y, switches, bounds, *windows, False)
+    run("relu", maps, maps)
     run("convolution_input_gradient", expected, maps, weight, *given, 0)
     run("unpool_filter", dx, y, switches, weight, bounds, *windows, False, True, between[1:3], *given)
     np.testing.assert_array_equal(dx, expected)

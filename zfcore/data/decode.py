@@ -72,6 +72,13 @@ def decode(data: bytes, name: str = "image", *, background: int = WHITE, max_pix
     ------
     ImageError : empty, truncated, too large, or no picture in a known format
     """
+    picture = decoded(data, name, background=background, max_pixels=max_pixels)
+    return np.array(picture).reshape(picture.height, picture.width, -1)
+
+
+def decoded(data: bytes, name: str = "image", *, background: int = WHITE, max_pixels: int = MAX_PIXELS
+            ) -> Image.Image:
+    """Like `decode`, but a Pillow image (mode L or RGB), which `fit` resizes without another copy."""
     shown = printable(name)
     if not data:
         raise ImageError(f"{shown}: the file is empty")
@@ -102,24 +109,23 @@ def _upright(picture: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def _pixels(picture: Image.Image, background: int) -> np.ndarray:
-    """uint8 (h, w, 1 or 3) of a decoded Pillow image."""
+def _pixels(picture: Image.Image, background: int) -> Image.Image:
+    """A decoded Pillow image of any mode in mode L or RGB."""
     if picture.mode == "F":
         raise ValueError("floating-point pixels have no defined range; convert them to 8 or 16 bits")
     if picture.mode.startswith("I"):
         wide = np.asarray(picture).astype(np.int64)
         if wide.size and (wide.min() < 0 or wide.max() > 65535):
             raise ValueError("32-bit pixels beyond 0..65535 have no defined range")
-        return ((wide + 128) // 257).astype(np.uint8)[:, :, None]
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
     if picture.has_transparency_data:
         layers = picture.convert("RGBA")
         ground = Image.new("RGBA", layers.size, (background, background, background, 255))
         flat = Image.alpha_composite(ground, layers)
         gray = picture.mode in ("L", "LA", "La", "1")
         picture = flat.getchannel(0) if gray else flat.convert("RGB")
-    if picture.mode in ("1", "L"):
-        return np.array(picture.convert("L"))[:, :, None]
-    return np.array(picture.convert("RGB"))
+    wanted = "L" if picture.mode in ("1", "L") else "RGB"
+    return picture if picture.mode == wanted else picture.convert(wanted)
 
 
 def resized(height: int, width: int, size: Any) -> tuple[int, int]:
@@ -134,8 +140,8 @@ def resized(height: int, width: int, size: Any) -> tuple[int, int]:
     return max(side * height // width, 1), side
 
 
-def fit(pixels: np.ndarray, *, size: Any = None, crop: Any = None, gray: bool = False, name: str = "image"
-        ) -> np.ndarray:
+def fit(pixels: np.ndarray | Image.Image, *, size: Any = None, crop: Any = None, gray: bool = False,
+        name: str = "image") -> np.ndarray:
     """Resize (bilinear, antialiased), crop at the centre and bring to gray or RGB.
 
     Only the part that survives the crop is ever computed, so that a picture of 1 x 10,000 pixels
@@ -143,7 +149,7 @@ def fit(pixels: np.ndarray, *, size: Any = None, crop: Any = None, gray: bool = 
 
     Parameters
     ----------
-    pixels : uint8 (height, width, 1 or 3)
+    pixels : uint8 (height, width, 1 or 3), or a Pillow image of mode L or RGB
     size : None, the length of the smallest side, or an exact (height, width)
     crop : None, one length or (height, width): the part at the centre that is kept
     gray : whether the network wants one channel (Pillow's luma) or three
@@ -153,7 +159,7 @@ def fit(pixels: np.ndarray, *, size: Any = None, crop: Any = None, gray: bool = 
     -------
     uint8 (crop height, crop width, 1 or 3)
     """
-    height, width = pixels.shape[:2]
+    height, width = pixels.shape[:2] if isinstance(pixels, np.ndarray) else (pixels.height, pixels.width)
     tall, wide = resized(height, width, size)
     crop_tall, crop_wide = (tall, wide) if crop is None else checks.pair("fit", "crop", crop, 1)
     if crop_tall > tall or crop_wide > wide:
@@ -161,13 +167,15 @@ def fit(pixels: np.ndarray, *, size: Any = None, crop: Any = None, gray: bool = 
                          f"allowed: at least {crop_tall} x {crop_wide}")
     top, left = (tall - crop_tall) // 2, (wide - crop_wide) // 2
     if (tall, wide) == (height, width):
-        cropped = pixels[top:top + crop_tall, left:left + crop_wide]
+        whole = pixels if isinstance(pixels, np.ndarray) else np.array(pixels).reshape(height, width, -1)
+        cropped = whole[top:top + crop_tall, left:left + crop_wide]
     else:
         down, across = height / tall, width / wide
         box = (left * across, top * down, min((left + crop_wide) * across, width),
                min((top + crop_tall) * down, height))
-        whole = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-        cropped = np.asarray(whole.resize((crop_wide, crop_tall), Image.Resampling.BILINEAR, box=box))
+        if isinstance(pixels, np.ndarray):
+            pixels = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        cropped = np.asarray(pixels.resize((crop_wide, crop_tall), Image.Resampling.BILINEAR, box=box))
         cropped = cropped.reshape(crop_tall, crop_wide, -1)
     if gray and cropped.shape[2] == 3:
         cropped = np.asarray(Image.fromarray(np.ascontiguousarray(cropped)).convert("L"))[:, :, None]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from .decode import ImageError, decode, decoder_version, fit, printable, read
+from .decode import ImageError, decode, decoded, decoder_version, fit, printable, read
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp",
             ".ppm", ".pgm", ".pbm", ".pnm")
@@ -63,6 +63,10 @@ class Images:
         """The decoded picture `index`: uint8 (height, width, 1 or 3), gray or RGB."""
         raise NotImplementedError
 
+    def _picture(self, index: int) -> Any:
+        """The decoded picture, as an array or a Pillow image: whatever `fit` takes with the fewest copies."""
+        return self.pixels(index)
+
     def _content(self) -> list[Any]:
         """What, beside names and classes, tells this data set from others; JSON values."""
         raise NotImplementedError
@@ -75,8 +79,7 @@ class Images:
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"{type(self).__name__}.load: index is {index}; allowed: 0..{len(self) - 1}")
-        pixels = self.pixels(index)
-        return fit(pixels, size=preprocessing.size, crop=preprocessing.crop,
+        return fit(self._picture(index), size=preprocessing.size, crop=preprocessing.crop,
                    gray=preprocessing.channels == "L", name=self.names[index])
 
     def manifest(self) -> str:
@@ -142,6 +145,9 @@ class ImageFiles(Images):
     def pixels(self, index: int) -> np.ndarray:
         """The file, decoded."""
         return decode(read(self.paths[index], self.paths[index]), self.paths[index])
+
+    def _picture(self, index: int) -> Any:
+        return decoded(read(self.paths[index], self.paths[index]), self.paths[index])
 
     def _content(self) -> list[Any]:
         return [os.stat(path).st_size if os.path.exists(path) else None for path in self.paths]
@@ -242,9 +248,16 @@ class PackedImages(Images):
 
     def pixels(self, index: int) -> np.ndarray:
         """The packed file, decoded."""
+        return decode(*self._packed(index))
+
+    def _picture(self, index: int) -> Any:
+        return decoded(*self._packed(index))
+
+    def _packed(self, index: int) -> tuple[bytes, str]:
+        """A file's content, and its name for errors."""
         index %= len(self)
         data = self.blob[self.offsets[index]:self.offsets[index + 1]].tobytes()
-        return decode(data, f"{self.path}[{self.names[index]}]")
+        return data, f"{self.path}[{self.names[index]}]"
 
     def _content(self) -> list[Any]:
         return [hashlib.sha256(self.blob.data).hexdigest(), hashlib.sha256(self.offsets.data).hexdigest()]

@@ -172,6 +172,8 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 def pca(features: np.ndarray, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Principal components of the rows, from whichever of the two products is smaller, blockwise.
 
+    Beside blocks it holds min(N, D) ** 2 numbers twice, whatever the features' size.
+
     Parameters
     ----------
     features : (N, D), possibly memory-mapped
@@ -187,24 +189,24 @@ def pca(features: np.ndarray, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
     rows, width = features.shape
     checks.require(count <= min(rows, width), "pca", "count", count, f"at most {min(rows, width)}")
     mean = np.zeros(width)
-    for block in _blocks(rows, width):
+    for block in _blocks(rows, width, 2**23):
         mean += np.asarray(features[block], np.float64).sum(axis=0)
     mean /= rows
     if rows <= width:  # the rows' products with each other, summed over blocks of columns
         gram = np.zeros((rows, rows))
-        for block in _blocks(width, rows):
+        for block in _blocks(width, rows, 2**23):
             part = np.asarray(features[:, block], np.float64) - mean[block]
             gram += part @ part.T
         total, values, vectors = _leading(gram, count)
         coordinates = vectors * np.sqrt(values)
     else:
         covariance = np.zeros((width, width))
-        for block in _blocks(rows, width):
+        for block in _blocks(rows, width, 2**23):
             part = np.asarray(features[block], np.float64) - mean
             covariance += part.T @ part
         total, values, vectors = _leading(covariance, count)
         coordinates = np.concatenate([(np.asarray(features[block], np.float64) - mean) @ vectors
-                                      for block in _blocks(rows, width)])
+                                      for block in _blocks(rows, width, 2**23)])
     strongest = np.take_along_axis(coordinates, np.abs(coordinates).argmax(axis=0)[None], 0)
     return coordinates * np.where(strongest < 0, -1, 1), values / (total if total > 0 else 1)
 
@@ -213,9 +215,9 @@ def _leading(matrix: np.ndarray, count: int) -> tuple[float, np.ndarray, np.ndar
     """A positive matrix's trace, its `count` largest eigenvalues, largest first, and their vectors as columns."""
     from scipy.linalg import eigh
 
-    size = len(matrix)
-    values, vectors = eigh(matrix, subset_by_index=(size - count, size - 1))
-    return float(np.trace(matrix)), np.maximum(values[::-1], 0), vectors[:, ::-1]
+    size, total = len(matrix), float(np.trace(matrix))
+    values, vectors = eigh(matrix, subset_by_index=(size - count, size - 1), overwrite_a=True)
+    return total, np.maximum(values[::-1], 0), vectors[:, ::-1]
 
 
 def tsne(features: np.ndarray, *, perplexity: float = 30.0, components: int = 50, seed: int = 0) -> np.ndarray:

@@ -20,18 +20,8 @@ import numpy as np
 
 from .compile import kernel
 from .depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
-from .matrix import (
-    DEPTH,
-    PANEL_BYTES,
-    ROWS,
-    STRIDE,
-    aligned,
-    copy,
-    flat,
-    move,
-    multiply_block,
-    multiply_transposed_block,
-)
+from .instructions import DEPTH, PANEL_BYTES, ROWS, STRIDE
+from .matrix import aligned, copy, flat, move, multiply_block, multiply_present_block, multiply_transposed_block
 from .memory import empty
 from .patches import Patches, gather, patches_of, scatter
 from .threads import parallel
@@ -39,9 +29,11 @@ from .threads import parallel
 BLOCK = 98 // ROWS * ROWS  # output cells of an item
 FILTERS = 512  # columns of an item's product, so that its sums stay in the second-level cache
 PIXELS = 128  # cells of a map that a weight gradient multiplies before it adds to its sums
-WEIGHT_BYTES = 512  # of a filter, that an item of the weight gradient computes
+WEIGHT_BYTES = 512  # of a filter, that an item of the weight gradient computes at least
+SUMS_BYTES = 1 << 17  # of sums, for which an item of the weight gradient takes more weights than that
 BAND = 64  # rows of dx that an item of `_scatter` owns
 SCATTER = 20  # multiply-adds in the time that it takes to add a number of a patch
+PRESENT = 0.4  # share of a signal's numbers that are not zero, below which its zeros are skipped
 GRAIN = 2e7  # multiply-adds below which items share one call
 
 
@@ -71,7 +63,7 @@ class Sizes(NamedTuple):
 
 
 @kernel
-def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, relu):
+def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, relu, sparse):
     """Items: image, group, block of cells, block of columns; see the head of this file."""
     panel = PANEL_BYTES // out.itemsize
     columns, depth, channels = sizes.columns, sizes.depth, patches.channels // sizes.groups
@@ -97,7 +89,10 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
             gather(tile, source, image * patches.height * patches.row, group * channels, patches,
                    cell, cells, first, last)
             start = ((group * panels + low // panel) * depth + first) * panel
-            multiply_block(sums, c_step, tile, cells, packed, start, panel, depth * panel, width, last - first)
+            if sparse:
+                multiply_present_block(sums, c_step, tile, cells, packed, start, depth * panel, width, last - first)
+            else:
+                multiply_block(sums, c_step, tile, cells, packed, start, panel, depth * panel, width, last - first)
         for t in range(cells):
             row, column = (cell + t) // patches.columns, (cell + t) % patches.columns
             y = row * places.stride_rows + places.top
@@ -111,7 +106,7 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
 
 
 @kernel
-def _scatter(begin, end, dx, dy, packed, patches, sizes, lines, bands):
+def _scatter(begin, end, dx, dy, packed, patches, sizes, lines, bands, sparse):
     """Items: image, band of the input's rows; the input gradient where channels are few.
 
     Each output cell's signal times all weights is a whole patch, which is added to the cells that the
@@ -143,8 +138,13 @@ def _scatter(begin, end, dx, dy, packed, patches, sizes, lines, bands):
                     for t in range(cells):
                         place = (image * sizes.cells + cell + t) * sizes.groups + group
                         copy(tile, t * STRIDE, dy, place * depth + first, count)
-                    multiply_block(sums, panels * panel, tile, cells, packed,
-                                   (group * panels * depth + first) * panel, panel, depth * panel, columns, count)
+                    start = (group * panels * depth + first) * panel
+                    if sparse:
+                        multiply_present_block(sums, panels * panel, tile, cells, packed, start, depth * panel,
+                                               columns, count)
+                    else:
+                        multiply_block(sums, panels * panel, tile, cells, packed, start, panel, depth * panel,
+                                       columns, count)
                 scatter(dx, base, group * channels, patches, low, high, sums, panels * panel, cell, cells, lines)
 
 
@@ -195,7 +195,7 @@ def _pack_phase(begin, end, packed, weight, shape, groups, row, rows, row_step, 
 
 
 @kernel
-def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts):
+def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts, width):
     """Items: part of the batch, group, block of filters, block of weights.
 
     A part is a range of blocks of cells; each item adds the products dy' * patches of its cells, block
@@ -204,7 +204,6 @@ def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts):
     panel = PANEL_BYTES // x.itemsize
     filters, depth, channels = sizes.columns, sizes.depth, patches.channels // sizes.groups
     filter_blocks = (filters + FILTERS - 1) // FILTERS
-    width = WEIGHT_BYTES // x.itemsize
     weight_blocks = (depth + width - 1) // width
     blocks = (sizes.cells + PIXELS - 1) // PIXELS
     total = sizes.images * blocks
@@ -245,6 +244,18 @@ def _add_parts(begin, end, out, partial, parts, block):
 
 
 @kernel
+def _census(begin, end, counts, x, block):
+    """Items: blocks of numbers; how many of each are not zero, and how many not finite."""
+    for item in range(begin, end):
+        numbers = x[item * block : (item + 1) * block]
+        present, infinite, zero = 0, 0, x.dtype.type(0)
+        for i in range(numbers.size):
+            present += numbers[i] != zero
+            infinite += numbers[i] - numbers[i] != zero
+        counts[item, 0], counts[item, 1] = present, infinite
+
+
+@kernel
 def _channel_sums(begin, end, partial, dy, rows, channels, block):
     """Items: blocks of rows, each with its own sums."""
     for item in range(begin, end):
@@ -268,12 +279,28 @@ def _panels(columns: int, itemsize: int) -> int:
 
 
 def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarray, patches: Patches,
-         places: Places, sizes: Sizes, relu: bool) -> None:
+         places: Places, sizes: Sizes, relu: bool, sparse: bool = False) -> None:
     """Launch `_convolve` over all items."""
     blocks, parts = _ceil(sizes.cells, BLOCK), _ceil(sizes.columns, FILTERS)
     work = min(BLOCK, sizes.cells) * sizes.depth * min(sizes.columns, FILTERS)
     parallel(_convolve, sizes.images * sizes.groups * blocks * parts, flat(out), flat(source), packed,
-             flat(bias), patches, places, sizes, int(relu), grain=max(1, int(GRAIN / work)))
+             flat(bias), patches, places, sizes, int(relu), int(sparse), grain=max(1, int(GRAIN / work)))
+
+
+def _count(x: np.ndarray) -> tuple[int, int]:
+    """How many numbers are not zero, and how many not finite."""
+    counts = np.empty((_ceil(x.size, 1 << 16), 2), np.int64)
+    parallel(_census, len(counts), counts, flat(x), 1 << 16)
+    present, infinite = counts.sum(axis=0).tolist()
+    return present, infinite
+
+
+def _mostly_zeros(dy: np.ndarray, weight: np.ndarray) -> bool:
+    """Whether products with dy's zeros should be left out, which changes no bit where weights are finite.
+
+    So it is on the way down from a unit: unpooling leaves three zeros of four, rectifying half of the rest.
+    """
+    return _count(dy)[0] < PRESENT * dy.size and not _count(weight)[1]
 
 
 def _is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
@@ -348,11 +375,12 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
     if not dx.shape[0]:
         return
     filters, height, width, channels = weight.shape
+    sparse = _mostly_zeros(dy, weight)
     half = PANEL_BYTES // 2 // dx.itemsize
     by_phase = filters // groups * height * width * _ceil(channels, half) * half
     patch = height * width * channels
     if filters // groups * _ceil(patch, half) * half + SCATTER * patch < by_phase:
-        _by_patches(dx, dy, weight, stride, padding, dilation, groups)
+        _by_patches(dx, dy, weight, stride, padding, dilation, groups, sparse)
         return
     images, rows, columns, _ = dx.shape
     bias = np.zeros(groups * channels, dx.dtype)
@@ -373,11 +401,11 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
             patches = patches_of(dy, groups, h.taps, h.cells, (1, 1), v.before, h.before, (v.spread, h.spread))
             places = Places(rows, columns * groups * channels, groups * channels, stride[0], stride[1],
                             v.start, h.start)
-            _run(dx, dy, packed, bias, patches, places, sizes, False)
+            _run(dx, dy, packed, bias, patches, places, sizes, False, sparse)
 
 
 def _by_patches(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any, padding: Any,
-                dilation: Any, groups: int) -> None:
+                dilation: Any, groups: int, sparse: bool) -> None:
     """The input gradient by `_scatter`; the packed weights are a matrix of filters by whole patches."""
     filters, height, width, channels = weight.shape
     images, rows, columns, _ = dy.shape
@@ -387,7 +415,20 @@ def _by_patches(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any,
     parallel(_pack_phase, panels, packed, flat(weight), (filters, 1, 1, sizes.columns), groups, 0, 1, 1, 0, 1, 1)
     patches = patches_of(dx, groups, width, columns, stride, padding[0], padding[2], dilation)
     bands = _ceil(dx.shape[1], BAND)
-    parallel(_scatter, images * bands, flat(dx), flat(dy), packed, patches, sizes, height, bands)
+    parallel(_scatter, images * bands, flat(dx), flat(dy), packed, patches, sizes, height, bands,
+             int(sparse))
+
+
+def _weights_of_an_item(sizes: Sizes, itemsize: int) -> int:
+    """Weights of a filter that an item of the weight gradient computes.
+
+    As many as their sums leave room for: every block of weights reads the signals again, and those of
+    first layers are large.
+    """
+    panel = PANEL_BYTES // itemsize
+    room = SUMS_BYTES // (sizes.columns * itemsize) // panel * panel
+    most = max(WEIGHT_BYTES // itemsize, min(room, DEPTH))
+    return _ceil(_ceil(sizes.depth, _ceil(sizes.depth, most)), panel) * panel
 
 
 def convolution_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarray, stride: Any, padding: Any,
@@ -403,12 +444,13 @@ def convolution_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarr
     filters, height, width, channels = dweight.shape
     images, rows, columns, _ = dy.shape
     sizes = Sizes(images, groups, rows * columns, height * width * channels, filters // groups)
-    items = groups * _ceil(sizes.columns, FILTERS) * _ceil(sizes.depth, WEIGHT_BYTES // x.itemsize)
+    share = _weights_of_an_item(sizes, x.itemsize)
+    items = groups * _ceil(sizes.columns, FILTERS) * _ceil(sizes.depth, share)
     parts = max(1, min(_ceil(32, items), images * _ceil(sizes.cells, PIXELS)))
     out = flat(dweight)
     partial = out if parts == 1 else empty((parts * dweight.size,), x.dtype)
     patches = patches_of(x, groups, width, columns, stride, padding[0], padding[2], dilation)
-    parallel(_weight_gradient, parts * items, partial, flat(dy), flat(x), patches, sizes, parts)
+    parallel(_weight_gradient, parts * items, partial, flat(dy), flat(x), patches, sizes, parts, share)
     if parts > 1:
         parallel(_add_parts, _ceil(dweight.size, 1 << 14), out, partial, parts, 1 << 14)
 

@@ -10,23 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from .compile import kernel
-from .matrix import (
-    DOT_COLUMNS,
-    DOT_ROWS,
-    PANEL_BYTES,
-    ROWS,
-    STRIDE,
-    VECTOR_BYTES,
-    aligned,
-    copy,
-    dot_rows,
-    flat,
-    move,
-    multiply_block,
-    multiply_transposed_block,
-    pack_rows,
-    sum_lanes,
-)
+from .instructions import DOT_COLUMNS, DOT_ROWS, PANEL_BYTES, ROWS, STRIDE, VECTOR_BYTES, dot_rows, sum_lanes
+from .matrix import aligned, copy, flat, move, multiply_block, multiply_transposed_block, pack_rows
 from .threads import parallel
 
 BATCH = 98 // ROWS * ROWS  # rows of the batch whose sums stay in the second-level cache

@@ -13,47 +13,28 @@ bits; only where the caller cuts the depth does, and callers cut it by a layer's
 from __future__ import annotations
 
 import ctypes
-import platform
-from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils, config
-from numba.extending import intrinsic
 
 from .compile import kernel
+from .instructions import (
+    AHEAD,
+    PANEL_BYTES,
+    PRESENT_PANELS,
+    ROWS,
+    STRIDE,
+    VECTOR_BYTES,
+    copy_vectors,
+    multiply_columns,
+    multiply_columns_narrow,
+    multiply_present,
+    multiply_rows,
+    multiply_rows_narrow,
+    prefetch,
+    zero_vectors,
+)
 from .memory import empty
-
-INT32, INT64 = ir.IntType(32), ir.IntType(64)
-
-
-def _machine() -> tuple[int, int, bool]:
-    """Bytes of a vector register, rows of a tile, and whether multiply-adds are fused."""
-    chosen = getattr(config, "CPU_FEATURES", None)  # the user may have told Numba which to use
-    if chosen is not None:
-        features = {name[1:] for name in chosen.split(",") if name.startswith("+")}
-    else:
-        features = {name for name, present in llvmlite.binding.get_host_cpu_features().items() if present}
-    if "avx512f" in features:
-        return 64, 14, True  # 32 registers: 28 sums, 2 columns, 1 broadcast
-    if "avx2" in features and "fma" in features:
-        return 32, 6, True  # 16 registers: 12 sums, 2 columns, 1 broadcast
-    if platform.machine().lower() in ("aarch64", "arm64"):
-        return 16, 12, True
-    return 16, 4, False
-
-
-VECTOR_BYTES, ROWS, FUSED = _machine()
-PANEL_BYTES = 2 * VECTOR_BYTES
-DEPTH = 256  # numbers of a left row that are multiplied before the sums are added to the output
-STRIDE = DEPTH + 16  # from one row of a left tile to the next: an odd number of cache lines
-COMING = 32  # rows of the right matrix that a product asks for before it comes to them
-AHEAD = 6  # rows that packing asks for before it comes to them
-DOT_COLUMNS = 6  # weight rows of a tile of dot products
-DOT_ROWS = 4 if VECTOR_BYTES == 64 else 2 if ROWS > 4 else 1
 
 
 def aligned(size: int, dtype: Any) -> np.ndarray:
@@ -74,249 +55,6 @@ def flat(array: np.ndarray) -> np.ndarray:
     raw = (ctypes.c_uint8 * array.nbytes).from_address(array.ctypes.data)
     return np.ctypeslib.as_array(raw).view(array.dtype)
 
-
-# ------------------------------------------------------------------------------------- instructions
-
-
-class _Emitter:
-    """Vector instructions for one array type, at the builder's present place."""
-
-    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        self.context, self.builder, self.signature, self.arguments = context, builder, signature, arguments
-        self.element = context.get_value_type(signature.args[0].dtype)
-        self.size = 4 if isinstance(self.element, ir.FloatType) else 8
-        self.lanes = VECTOR_BYTES // self.size
-        self.vector = ir.VectorType(self.element, self.lanes)
-        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
-
-    def pointer(self, array: int) -> Any:
-        """Address of the element whose index is the argument after the array."""
-        make = self.context.make_array(self.signature.args[array])
-        data = make(self.context, self.builder, self.arguments[array]).data
-        return self.builder.gep(data, [self.arguments[array + 1]])
-
-    def move(self, pointer: Any, elements: Any) -> Any:
-        return self.builder.gep(pointer, [INT64(elements) if isinstance(elements, int) else elements])
-
-    def load(self, pointer: Any, vector: int = 0) -> Any:
-        place = self.builder.bitcast(self.move(pointer, vector * self.lanes), self.vector.as_pointer())
-        value = self.builder.load(place)
-        value.align = self.size
-        return value
-
-    def store(self, value: Any, pointer: Any, vector: int = 0) -> None:
-        place = self.builder.bitcast(self.move(pointer, vector * self.lanes), self.vector.as_pointer())
-        self.builder.store(value, place).align = self.size
-
-    def shuffle(self, value: Any, lanes: list[int]) -> Any:
-        mask = ir.Constant(ir.VectorType(INT32, len(lanes)), lanes)
-        return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
-
-    def broadcast(self, pointer: Any) -> Any:
-        one = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), self.builder.load(pointer),
-                                          INT32(0))
-        return self.shuffle(one, [0] * self.lanes)
-
-    def prefetch(self, pointer: Any, vector: int = 0) -> None:
-        """Ask for a vector's cache line; an address outside the array does no harm."""
-        place = self.builder.bitcast(self.move(pointer, vector * self.lanes), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32])
-        name = "llvm.prefetch.p0" + ("" if str(place.type) == "ptr" else "i8")  # LLVM 14 has typed pointers
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
-        self.builder.call(function, [place, INT32(0), INT32(2), INT32(1)])  # to read, into the second level
-
-    def multiply_add(self, left: Any, right: Any, total: Any) -> Any:
-        if not FUSED:
-            return self.builder.fadd(total, self.builder.fmul(left, right))
-        name = f"llvm.fma.v{self.lanes}f{self.size * 8}"
-        function = cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
-        return self.builder.call(function, [left, right, total])
-
-    def loop(self, count: Any, start: list[Any], body: Callable[[list[Any]], list[Any]]) -> list[Any]:
-        """Run `body` count times (at least once) on values that stay in registers."""
-        before, block = self.builder.block, self.builder.append_basic_block("loop")
-        after = self.builder.append_basic_block("after")
-        self.builder.branch(block)
-        self.builder.position_at_end(block)
-        values = [self.builder.phi(value.type) for value in (INT64(0), *start)]
-        following = [self.builder.add(values[0], INT64(1)), *body(values[1:])]
-        for phi, first, last in zip(values, (INT64(0), *start), following, strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(last, self.builder.block)
-        self.builder.cbranch(self.builder.icmp_signed("<", following[0], count), block, after)
-        self.builder.position_at_end(after)
-        return following[1:]
-
-    def cases(self, value: Any, count: int, emit: Callable[[int], None]) -> None:
-        """Emit one version for each value from 1 to `count`; other values do nothing."""
-        done = self.builder.append_basic_block("done")
-        switch = self.builder.switch(value, done)
-        for case in range(1, count + 1):
-            block = self.builder.append_basic_block(f"case{case}")
-            switch.add_case(INT64(case), block)
-            self.builder.position_at_end(block)
-            emit(case)
-            self.builder.branch(done)
-        self.builder.position_at_end(done)
-
-
-def _multiply(vectors: int, by_rows: bool) -> Any:
-    """Make the product c[rows x panel] += a[rows x depth] * b[depth x panel].
-
-    By rows, a's rows lie STRIDE apart, a constant, so that every address is a base plus a number in
-    the instruction; else a is stored transposed, `a_step` from one column to the next. Consecutive rows
-    of b lie `b_step` apart, those of c `c_step`. `vectors` is 2 for a panel, 1 for its first half.
-    """
-
-    @intrinsic
-    def multiply(typing: Any, c: Any, c_start: Any, c_step: Any, a: Any, a_start: Any, a_step: Any,
-                 b: Any, b_start: Any, b_step: Any, rows: Any, depth: Any) -> Any:
-        number = types.int64
-        signature = types.void(c, number, number, a, number, number, b, number, number, number, number)
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            emit = _Emitter(context, builder, signature, arguments)
-            c_step, a_step, b_step, rows, depth = (arguments[i] for i in (2, 5, 8, 9, 10))
-            out, left, right = (emit.pointer(array) for array in (0, 3, 6))
-            ahead = builder.mul(b_step, INT64(COMING))
-
-            def tile(height: int) -> None:
-                def step(values: list[Any]) -> list[Any]:
-                    a, b, *sums = values
-                    columns = [emit.load(b, vector) for vector in range(vectors)]
-                    for vector in range(vectors):
-                        emit.prefetch(emit.move(b, ahead), vector)
-                    for row in range(height):
-                        number = emit.broadcast(emit.move(a, row * STRIDE if by_rows else row))
-                        for vector in range(vectors):
-                            at = row * vectors + vector
-                            sums[at] = emit.multiply_add(number, columns[vector], sums[at])
-                    return [emit.move(a, 1 if by_rows else a_step), emit.move(b, b_step), *sums]
-
-                sums = emit.loop(depth, [left, right] + [emit.zero] * (height * vectors), step)[2:]
-                place = out
-                for row in range(height):
-                    for vector in range(vectors):
-                        total = builder.fadd(emit.load(place, vector), sums[row * vectors + vector])
-                        emit.store(total, place, vector)
-                    place = emit.move(place, c_step)
-
-            emit.cases(rows, ROWS, tile)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return multiply
-
-
-multiply_rows = _multiply(2, True)
-multiply_rows_narrow = _multiply(1, True)
-multiply_columns = _multiply(2, False)
-multiply_columns_narrow = _multiply(1, False)
-
-
-@intrinsic
-def dot_rows(typing: Any, totals: Any, start: Any, x: Any, x_start: Any, x_step: Any, w: Any, w_start: Any,
-             w_step: Any, rows: Any, columns: Any, depth: Any) -> Any:
-    """totals[row, column, lane] += x[row] * w[column], lane by lane, over `depth` vectors.
-
-    Both matrices have their rows along the depth. Up to DOT_ROWS rows of x meet DOT_COLUMNS rows of w;
-    of these, those past `columns` are the last one again, so nothing outside the matrix is read.
-    """
-    number = types.int64
-    signature = types.void(totals, number, x, number, number, w, number, number, number, number, number)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _Emitter(context, builder, signature, arguments)
-        x_step, w_step, rows, columns, depth = (arguments[i] for i in (4, 7, 8, 9, 10))
-        out, left, right = (emit.pointer(array) for array in (0, 2, 5))
-        last = builder.sub(columns, INT64(1))
-        ws = []
-        for column in range(DOT_COLUMNS):
-            inside = builder.icmp_signed("<", last, INT64(column))
-            ws.append(emit.move(right, builder.mul(builder.select(inside, last, INT64(column)), w_step)))
-
-        def tile(height: int) -> None:
-            xs = [emit.move(left, builder.mul(INT64(row), x_step)) for row in range(height)]
-
-            def step(values: list[Any]) -> list[Any]:
-                place, *sums = values
-                vectors = [emit.load(emit.move(w, place)) for w in ws]
-                for row in range(height):
-                    numbers = emit.load(emit.move(xs[row], place))
-                    for column in range(DOT_COLUMNS):
-                        at = row * DOT_COLUMNS + column
-                        sums[at] = emit.multiply_add(numbers, vectors[column], sums[at])
-                return [builder.add(place, INT64(emit.lanes)), *sums]
-
-            sums = emit.loop(depth, [INT64(0)] + [emit.zero] * (height * DOT_COLUMNS), step)[1:]
-            for at, value in enumerate(sums):
-                emit.store(builder.fadd(emit.load(out, at), value), out, at)
-
-        emit.cases(rows, DOT_ROWS, tile)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def sum_lanes(typing: Any, array: Any, start: Any) -> Any:
-    """Sum of one vector's numbers: halves are added to each other until one number is left."""
-    signature = array.dtype(array, types.int64)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _Emitter(context, builder, signature, arguments)
-        value, lanes = emit.load(emit.pointer(0)), emit.lanes
-        while lanes > 1:
-            lanes //= 2
-            value = builder.fadd(emit.shuffle(value, list(range(lanes))),
-                                 emit.shuffle(value, list(range(lanes, 2 * lanes))))
-        return builder.extract_element(value, INT32(0))
-
-    return signature, generate
-
-
-def _spread(copies: bool) -> Any:
-    """Make a copy (or a fill with zeros) in whole vectors, which writes up to a vector past its end."""
-
-    @intrinsic
-    def spread(typing: Any, target: Any, target_start: Any, source: Any, source_start: Any,
-               count: Any) -> Any:
-        signature = types.void(target, types.int64, source, types.int64, types.int64)
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            emit = _Emitter(context, builder, signature, arguments)
-            out, numbers = emit.pointer(0), emit.pointer(2)
-            rounds = builder.sdiv(builder.add(arguments[4], INT64(emit.lanes - 1)), INT64(emit.lanes))
-
-            def step(values: list[Any]) -> list[Any]:
-                emit.store(emit.load(values[1]) if copies else emit.zero, values[0])
-                return [emit.move(value, emit.lanes) for value in values]
-
-            emit.loop(rounds, [out, numbers], step)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return spread
-
-
-@intrinsic
-def prefetch(typing: Any, array: Any, start: Any) -> Any:
-    """Ask for the cache line of an element; an address outside the array does no harm."""
-    signature = types.void(array, types.int64)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _Emitter(context, builder, signature, arguments)
-        emit.prefetch(emit.pointer(0))
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-copy_vectors = _spread(True)
-zero_vectors = _spread(False)
 
 # ------------------------------------------------------------------------------------------ kernels
 
@@ -378,6 +116,19 @@ def multiply_block(c, c_step, a, rows, b, b_start, b_step, panel_step, columns, 
                 multiply_rows_narrow(c, row * c_step + first, c_step, a, row * STRIDE, 0,
                                      b, right, b_step, height, depth)
             row += height
+
+
+@kernel
+def multiply_present_block(c, c_step, a, rows, b, b_start, panel_step, columns, depth):
+    """`multiply_block` for rows of a that are mostly zeros, b finite; c has whole panels, b's rows a panel apart."""
+    panel = PANEL_BYTES // c.itemsize
+    panels = (columns + panel - 1) // panel
+    parts = (panels + PRESENT_PANELS - 1) // PRESENT_PANELS
+    for part in range(parts):
+        first, last = panels * part // parts, panels * (part + 1) // parts
+        for row in range(rows):
+            multiply_present(c, row * c_step + first * panel, a, row * STRIDE, b, b_start + first * panel_step,
+                             panel_step, last - first, depth)
 
 
 @kernel

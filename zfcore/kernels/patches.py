@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .compile import kernel
-from .matrix import STRIDE, copy, zero
+from .instructions import STRIDE, add_vectors
+from .matrix import copy, zero
 
 
 class Patches(NamedTuple):
@@ -105,7 +106,5 @@ def scatter(target, image, channel, patches, low, high, sums, step, cell, cells,
                 before, after = max(-start, 0), min(patches.run, patches.row - start)
                 if low <= y < high and before < after:
                     place = image + y * patches.row + start
-                    run, numbers = target[place + before : place + after], sums[at + before :]
-                    for i in range(run.size):
-                        run[i] += numbers[i]
+                    add_vectors(target, place + before, sums, at + before, after - before)
                 at += patches.run

@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .compile import kernel
-from .matrix import INT64, _Emitter
+from .instructions import INT64, _Emitter
 
 
 class Scheme(NamedTuple):

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .compile import kernel
-from .matrix import DEPTH, PANEL_BYTES, STRIDE, VECTOR_BYTES, aligned, flat, multiply_block
+from .instructions import DEPTH, PANEL_BYTES, STRIDE, VECTOR_BYTES
+from .matrix import aligned, flat, multiply_block
 from .threads import parallel
 from .transform import EXACT, LARGE, LONG, Scheme, transform_filter, transform_input, transform_output
 

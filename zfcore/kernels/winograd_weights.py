@@ -19,7 +19,8 @@ import numpy as np
 
 from .compile import kernel
 from .convolution import _add_parts
-from .matrix import PANEL_BYTES, STRIDE, VECTOR_BYTES, flat, multiply_transposed_block
+from .instructions import PANEL_BYTES, STRIDE, VECTOR_BYTES
+from .matrix import flat, multiply_transposed_block
 from .memory import empty
 from .threads import parallel
 from .transform import Scheme, transform_signal, transform_taps

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+
 from .. import checks
 from ..geometry import POINTWISE, Tile, Window
 from ..rules import GRADIENT, Rule
@@ -59,6 +61,7 @@ class Layer:
     # Not annotated: a field of this name would come first in the subclasses' constructors.
     activation = None  # type: str | None
 
+    shares: ClassVar[bool] = False  # whether `shared` knows how to take items of this layer's cache
     parameters: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -162,6 +165,29 @@ def from_config(config: Any) -> Layer:
         return kind(**values)
     except TypeError as error:
         raise ValueError(f"{kind.__name__}: {error}") from error
+
+
+def shared(cache: Cache, items: np.ndarray, owners: Any, rule: Rule) -> Cache:
+    """The cache of a batch whose item i is item `items[i]` of the one that went up; `owners` are these on the backend.
+
+    For layers that say `shares`: their caches hold arrays with one entry an item, shapes and sizes. The
+    deconvnet looks at no ReLU's output and at no normalisation's input, so these are left out.
+    """
+    taken: Cache = {}
+    for name, value in cache.items():
+        if name in ("x", "y") and rule.relu == "deconvnet" and rule.normalization == "identity":
+            taken[name] = None
+        elif name == "shape":
+            taken[name] = (len(items), *value[1:])
+        elif name == "sizes":
+            taken[name] = {key: _shared_tile(each, items) for key, each in value.items()}
+        else:
+            taken[name] = value[owners] if hasattr(value, "shape") else _shared_tile(value, items)
+    return taken
+
+
+def _shared_tile(value: Any, items: Any) -> Any:
+    return Tile(value.origins[items], value.extent) if isinstance(value, Tile) else value
 
 
 def check_activation(layer: Layer) -> None:

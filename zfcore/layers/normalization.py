@@ -35,6 +35,8 @@ class ResponseNorm(Layer):
         True: one more after it, as in cuDNN and ONNX
     """
 
+    shares: ClassVar[bool] = True
+
     size: int = 5
     alpha: float = 1e-4
     beta: float = 0.75

@@ -16,6 +16,8 @@ from .base import INFERENCE, Cache, Gradients, Layer, Run, Shape, check_activati
 class ReLU(Layer):
     """max(x, 0), as a layer of its own; `activation="relu"` fuses it into the one before."""
 
+    shares: ClassVar[bool] = True
+
     def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
         y = ops.relu(inputs[0])
         return y, {"y": y}

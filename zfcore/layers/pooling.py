@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import checks
 from ..geometry import Window, output_size
@@ -15,6 +15,8 @@ from .weighted import Padding, check_padding, resolve_padding
 @dataclass
 class _Pool(Layer):
     """Sizes that both local pools share."""
+
+    shares: ClassVar[bool] = True
 
     window: int | tuple[int, int]
     stride: int | tuple[int, int] | None = None

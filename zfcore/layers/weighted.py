@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import checks
 from ..geometry import Window, output_size, same_padding
@@ -44,6 +44,8 @@ class Convolution(Layer):
     bias : whether there is one
     activation : None or "relu"
     """
+
+    shares: ClassVar[bool] = True
 
     filters: int
     window: int | tuple[int, int]
@@ -141,6 +143,8 @@ class Linear(Layer):
 
     Weights are (units, inputs); after a Flatten the inputs are in (row, column, channel) order.
     """
+
+    shares: ClassVar[bool] = True
 
     units: int
     bias: bool = True

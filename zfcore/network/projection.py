@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import backends, checks, rules
 from ..layers import Run
+from ..layers.base import shared
 from ..rules import Rule
 from ..units import Unit, tensor_node
 from . import walk
@@ -154,11 +155,16 @@ def project(network: Network, x: np.ndarray, units: Any, rule: str | Rule = "dec
     checks.fits("project", "the projections' shape", (len(chosen), *cone.size, x.shape[3]))
     pixels = np.empty((len(chosen), *cone.size, x.shape[3]), x.dtype)
     values = np.empty(len(chosen), x.dtype)
-    for start in range(0, len(chosen), batch_size):
-        part = slice(start, start + batch_size)
-        tiles = cone.extract(x, indices[part], origins[part])
+    # Units at one place of one image see the same pixels: they go up once, side by side in a batch.
+    seen, which = np.unique(np.stack([indices, rows, columns]), axis=1, return_index=True, return_inverse=True)[1:]
+    which = which.reshape(-1)
+    order = np.argsort(which, kind="stable")
+    for start in range(0, len(order), batch_size):
+        part = order[start:start + batch_size]
+        own, tile_of = np.unique(which[part], return_inverse=True)
+        tiles = cone.extract(x, indices[seen[own]], origins[seen[own]])
         pixels[part], values[part] = _walk(network, cone, tiles, layer, maps[part], rows[part], columns[part],
-                                           rules.get(rule), seed, allow_negative)
+                                           rules.get(rule), seed, allow_negative, tile_of)
     return Projections(pixels, origins, values, chosen, indices, rules.get(rule).name)
 
 
@@ -206,43 +212,56 @@ def project_tiles(network: Network, tiles: np.ndarray, origins: np.ndarray, laye
 
 
 def _walk(network: Network, cone: Cone, tiles: np.ndarray, layer: str, maps: np.ndarray, rows: np.ndarray,
-          columns: np.ndarray, rule: Rule, seed: str, allow_negative: bool) -> tuple[Any, Any]:
-    """Up to the units and down again, for one batch of tiles or of whole images, from the host and back."""
+          columns: np.ndarray, rule: Rule, seed: str, allow_negative: bool,
+          tile_of: np.ndarray | None = None) -> tuple[Any, Any]:
+    """Up to the units and down again, for one batch of tiles or of whole images, from the host and back.
+
+    `tile_of` is the tile of each unit, every one at least once; None: each unit has its own, in order.
+    """
     checks.one_of("project", "seed", seed, SEEDS)
     nodes = network.below([layer])
     network._check_parameters(nodes)
     ops, top = network.ops, nodes[-1]
-    frame = Frame() if cone.whole else Crop(cone, network.shapes, rows, columns)
+    if tile_of is None or len(tiles) == len(maps) or not all(node.layer.shares for node in nodes):
+        items: np.ndarray = np.arange(len(maps))
+        first: Any = slice(None)
+        tiles = tiles if tile_of is None else tiles[tile_of]
+    else:
+        items, first = tile_of, np.unique(tile_of, return_index=True)[1]
+    frame = Frame() if cone.whole else Crop(cone, network.shapes, rows[first], columns[first])
     run = Run(parameters=False, algorithm="direct")  # on crops as on whole images: the same bits
     forward = walk.up(ops, network._enter("project", tiles), nodes, keep={layer}, cache=True, run=run, frame=frame)
     tensor = forward.kept[layer]
     # In a crop the top tile is the unit itself.
-    indices = [np.arange(len(tiles)), maps]
-    if len(top.shape) == 3:
-        indices[1:1] = [rows, columns] if cone.whole else [np.zeros_like(rows), np.zeros_like(columns)]
-    place = tuple(ops.backend.asarray(np.stack(indices)))
-    found = tensor[place]
+    inner = [] if len(top.shape) == 1 else [rows, columns] if cone.whole else [np.zeros_like(rows)] * 2
+    found = tensor[tuple(ops.backend.asarray(np.stack([items, *inner, maps])))]
     values = ops.backend.to_numpy(found)
+    caches = forward.caches
+    if len(tiles) < len(maps):
+        frame = Frame() if cone.whole else Crop(cone, network.shapes, rows, columns)
+        owners = ops.backend.asarray(items)
+        caches = {name: shared(cache, items, owners, rule) for name, cache in caches.items()}
+    place = tuple(ops.backend.asarray(np.stack([np.arange(len(maps)), *inner, maps])))
     if seed == "activation" and not allow_negative and (values < 0).any():
         worst = int(np.argmax(values < 0))
         unit = Unit(layer, int(maps[worst]), int(rows[worst]), int(columns[worst]))
         checks.fail("project", f"the value of {unit}", float(values[worst]),
                     "a value >= 0, or allow_negative=True, or seed='one'")
-    signal = ops.backend.zeros(tensor.shape, tensor.dtype)
+    signal = ops.backend.zeros((len(maps), *tensor.shape[1:]), tensor.dtype)
     signal[place] = found if seed == "activation" else 1
     seeds = {layer: signal}
     if not cone.whole:
-        short = _unit_step(network, top, forward, layer, signal, place, maps, rule, frame)
+        short = _unit_step(network, top, caches[top.name], layer, signal, place, maps, rule, frame)
         if short is not None:
             nodes, seeds = nodes[:-1], {top.inputs[0]: short}
-    backward = walk.down(ops, nodes, forward.caches, seeds, rule, frame=frame)
+    backward = walk.down(ops, nodes, caches, seeds, rule, frame=frame)
     return ops.backend.to_numpy(backward.input), values
 
 
-def _unit_step(network: Network, top: walk.Node, forward: walk.Forward, layer: str, signal: Any,
+def _unit_step(network: Network, top: walk.Node, cache: Any, layer: str, signal: Any,
                place: tuple[Any, ...], maps: np.ndarray, rule: Rule, frame: Frame) -> Any:
     """The signal below the unit's own layer, without multiplying the zeros of all other maps."""
-    ops, cache = network.ops, forward.caches[top.name]
+    ops = network.ops
     if tensor_node(layer)[1]:
         below = signal
     else:

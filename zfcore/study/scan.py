@@ -180,16 +180,18 @@ class _Scan:
         if progress:
             sys.stderr.write(f"atlas: {expected}\n")
             sys.stderr.flush()
-        saved = self.done
+        saved, alone = self.done, expected.images <= self.stream.batch_size
         with tqdm(total=expected.images, initial=self.done - self.begin, desc="atlas", unit="image",
                   disable=not progress) as bar:
-            for batch in self.stream:
-                if expected.seconds is None:
-                    # One image first, so that compiling kernels is not taken for the time of a batch.
+            for number, batch in enumerate(self.stream):
+                # The second batch is timed, so that compiling kernels is not taken for the time of one; where
+                # there is only one batch, an image goes first.
+                timed = expected.seconds is None and (alone or number > 0)
+                if timed and alone and number == 0:
                     self._feed(batch.indices[:1], batch.pixels[:1], keep=False)
-                    started = time.perf_counter()
+                started = time.perf_counter()
                 self._feed(batch.indices, batch.pixels)
-                if expected.seconds is None:
+                if timed:
                     each = (time.perf_counter() - started) / len(batch.indices)
                     expected.seconds = each * (self.end - self.done)
                     maps = {collector.layer: collector.top.maps for collector in self.collectors}

@@ -20,6 +20,7 @@ from ..network.cones import Cone
 from ..units import Unit
 
 NOBODY = -1  # the image of an entry that is not filled: fewer images than entries
+RECENT = 64 * 2**20  # bytes of images that are kept until patches are cut from them
 
 
 @dataclass
@@ -103,7 +104,9 @@ def copy_part(target: np.ndarray, target_origin: Any, source: np.ndarray, source
 class Collector:
     """Gathers a layer's strongest activations over batches; its memory does not grow with them.
 
-    A patch stays in the slot where it was put while its rank changes; `finish` sorts them once.
+    Early in a scan most entries are soon replaced. So the images of the last batches are kept, up to
+    `RECENT` bytes, and patches are cut from them when there are more, for the entries still standing. A
+    patch stays in the slot where it was put while its rank changes; `finish` sorts them once.
     """
 
     def __init__(self, layer: str, maps: int, top: int, cone: Cone, channels: int,
@@ -119,6 +122,8 @@ class Collector:
                             np.zeros(size, np.int32), np.zeros(size, np.int32),
                             np.zeros((*size, 2), np.int32), patches)
         self.slots = np.tile(np.arange(top), (maps, 1))
+        self.waiting = np.zeros(size, bool)  # slots whose patch is still to be cut
+        self.recent: list[tuple[np.ndarray, np.ndarray]] = []  # images' numbers, and their pixels
         if start is not None:  # go on from an earlier part
             for name, array in start.arrays().items():
                 checks.shape("atlas", name, array, getattr(self.top, name).shape)
@@ -158,10 +163,13 @@ class Collector:
         chosen = order(*fresh)[:, :count]
         for target, source in zip((top.values, top.images, top.rows, top.columns), fresh, strict=True):
             target[maps] = np.take_along_axis(source, chosen, axis=1)
-        self._cut(maps, chosen, pixels, each)
+        self._move(maps, chosen)
+        self.recent.append((indices[::each], pixels))
+        if sum(held.nbytes for _, held in self.recent) > RECENT:
+            self._cut()
 
-    def _cut(self, maps: np.ndarray, chosen: np.ndarray, pixels: np.ndarray, each: int) -> None:
-        """Move slots along with their entries and cut the newcomers' patches into the free ones."""
+    def _move(self, maps: np.ndarray, chosen: np.ndarray) -> None:
+        """Move slots along with their entries; newcomers take the free ones, and wait for their patches."""
         count = self.slots.shape[1]
         new = chosen >= count
         old = self.slots[maps]
@@ -172,20 +180,35 @@ class Collector:
         slots[~new] = old[lines[~new], chosen[~new]]
         slots[new] = old[~kept]  # as many leave as come, map by map, in the same order
         self.slots[maps] = slots
-        top = self.top
-        top.origins[maps] = patch_origins(self.cone, top.rows[maps], top.columns[maps])
-        for line, rank in np.argwhere(new):
-            index = maps[line]
-            patch = top.patches[index, slots[line, rank]]
-            patch[...] = 0
-            copy_part(patch, top.origins[index, rank], pixels[(chosen[line, rank] - count) // each], (0, 0))
+        self.waiting[maps[lines[new]], slots[new]] = True
+
+    def _cut(self) -> None:
+        """Cut the patches that are waited for, and let the images go."""
+        from ..kernels.crop import cut_patches
+
+        top, count = self.top, self.slots.shape[1]
+        fresh = np.flatnonzero(self.waiting.all(axis=1))  # nothing in their slots yet: ranks in their order
+        self.slots[fresh] = np.arange(count)
+        maps, ranks = np.nonzero(np.take_along_axis(self.waiting, self.slots, axis=1))
+        images, places = top.images[maps, ranks], maps * count + self.slots[maps, ranks]
+        origins = patch_origins(self.cone, top.rows[maps, ranks], top.columns[maps, ranks])
+        patches = np.asarray(top.patches).reshape(-1, *top.patches.shape[2:])
+        for numbers, pixels in self.recent:
+            mine, order_of = np.flatnonzero(np.isin(images, numbers)), np.argsort(numbers)
+            items = order_of[np.searchsorted(numbers, images[mine], sorter=order_of)]
+            cut_patches(patches, places[mine], pixels, items, origins[mine])
+        self.recent.clear()
+        self.waiting[:] = False
 
     def finish(self) -> LayerTop:
         """The result, patches in the order of their ranks."""
+        self._cut()
+        filled = self.top.filled
+        self.top.origins[:] = patch_origins(self.cone, self.top.rows, self.top.columns)
+        self.top.origins[~filled] = 0
         for index in np.flatnonzero((self.slots != np.arange(self.slots.shape[1])).any(axis=1)):
             self.top.patches[index] = self.top.patches[index][self.slots[index]]
         self.slots[:] = np.arange(self.slots.shape[1])
-        self.top.origins[~self.top.filled] = 0
         return self.top
 
 
