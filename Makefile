@@ -3,13 +3,14 @@
 # make lint    ruff and mypy
 # make fuzz    mutate model files until something breaks (CASES=100000)
 # make bench   race PyTorch and Captum on this machine
+# make docs    the documentation as a site, build/docs/index.html; runs its notebook
 # make clean   remove what these commands made
 #
 # Asks for Python >= 3.11 and make, nothing else. PYTHON=... chooses an interpreter.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz bench clean
+.PHONY: help demo test lint fuzz bench docs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,7 +47,8 @@ $(VENV)/installed-peers: | $(BIN)/python
 demo: $(VENV)/installed-demo  ## train on digits and write the atlas into zfcore-demo/
 	@$(BIN)/zfcore demo --out zfcore-demo --force
 
-test: $(VENV)/installed-test $(if $(PEERS),$(VENV)/installed-peers)  ## the tests
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+test: $(VENV)/installed-test $(if $(CHROMIUM),$(VENV)/installed-browser) $(if $(PEERS),$(VENV)/installed-peers)  ## the tests
 	@$(BIN)/python -m pytest
 
 lint: $(VENV)/installed-test  ## ruff and mypy
@@ -59,6 +61,10 @@ fuzz: $(VENV)/installed-test  ## readers of model files against mutated ones
 
 bench: $(VENV)/installed-bench  ## side by side with PyTorch and Captum
 	@$(BIN)/python -m benchmarks
+
+docs: $(VENV)/installed-docs  ## the documentation as a site
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 clean:  ## remove the environment and the caches
 	rm -rf $(VENV) zfcore-demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks

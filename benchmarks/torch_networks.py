@@ -37,15 +37,58 @@ def twin(net: Any) -> nn.Sequential:
             module = nn.Flatten()
         elif kind == "Dropout":
             module = nn.Dropout(layer.rate)
+        elif kind == "ReLU":
+            module = nn.ReLU()
         elif kind == "Softmax":
             continue
         else:
-            raise ValueError(f"twin: layer is {kind}; allowed: a layer of ZFNet, AlexNet or VGG-16")
+            raise ValueError(f"twin: layer is {kind}; allowed: a layer of ZFNet, AlexNet, VGG-16 or ConvNetJS's net")
         modules.append(module)
         if layer.activation:
             modules.append(nn.ReLU())  # not in place: Captum's hooks need that
         shape = node.shape
     return nn.Sequential(*modules)
+
+
+class GraphTwin(nn.Module):
+    """A network with branches in PyTorch with the same weights, up to its class scores: SqueezeNet.
+
+    Modules are found by our layers' names in `named`.
+    """
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.steps: list[tuple[str, tuple[str, ...]]] = []
+        self.named: dict[str, nn.Module] = {}
+        for node in net.below([net.logits]):
+            layer, kind = node.layer, type(node.layer).__name__
+            if kind == "Convolution":
+                weight, pads = layer.parameters["weight"], layer._padding(net.tensor_shape(node.inputs[0])[:2])
+                module: nn.Module = nn.Conv2d(weight.shape[3] * layer.groups, layer.filters, layer._window,
+                                              layer._stride, (pads[0], pads[2]), groups=layer.groups)
+                _set(module, weight.transpose(0, 3, 1, 2), layer.parameters["bias"])
+                if layer.activation:
+                    module = nn.Sequential(module, nn.ReLU())
+            elif kind == "MaxPool":
+                module = nn.MaxPool2d(layer._window, layer._stride, ceil_mode=layer.ceil_mode)
+            elif kind == "GlobalAveragePool":
+                module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            elif kind in ("Concat", "Dropout"):
+                module = nn.Identity()
+            else:
+                raise ValueError(f"GraphTwin: layer is {kind}; allowed: a layer of SqueezeNet")
+            self.add_module(node.name.replace(".", "_"), module)
+            self.named[node.name] = module
+            self.steps.append((node.name, node.inputs))
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Class scores (N, classes)."""
+        tensors = {"input": image}
+        for name, inputs in self.steps:
+            given = [tensors[item] for item in inputs]
+            tensors[name] = self.named[name](given[0] if len(given) == 1 else torch.cat(given, 1))
+        return tensors[self.steps[-1][0]]
 
 
 def _set(module: Any, weight: np.ndarray, bias: np.ndarray) -> None:

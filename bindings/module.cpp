@@ -70,6 +70,9 @@ PYBIND11_MODULE(ZF_MODULE, module) {
     module.def("channel_sum_parts", zf::channel_sum_parts);
     module.def("weight_gradient_workspace", zf::bindings::weight_gradient_workspace);
     module.def("linear_workspace", zf::linear_workspace);
+#ifdef ZF_TARGETS
+    module.attr("targets") = ZF_TARGETS;  // as CMake names them: "80-real 90a-real 90-virtual"
+#endif
 #ifdef ZF_EMULATED
     module.def("seed", zf::emulation::seed, "Seed the schedules of the launches to come.");
 #endif

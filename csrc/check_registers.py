@@ -2,13 +2,12 @@
 
     python csrc/check_registers.py [--targets 80,90a] [--objects FOLDER] [FILE.cu ...]
 
-Needs nvcc (on PATH, or in CUDA_HOME), no device.
+Needs nvcc (toolchain.py says where it is looked for), no device.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import subprocess
@@ -16,6 +15,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from toolchain import find_nvcc, why_missing
 
 FLAGS = ["-std=c++17", "-fmad=false", "-Xptxas", "-v", "-Xcompiler", "-Wall,-Wextra,-Wno-unknown-pragmas"]
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
@@ -34,15 +35,6 @@ class Kernel:
     spills: int = 0
     registers: int = 0
     shared: int = 0
-
-
-def find_nvcc() -> str:
-    """nvcc on PATH or in CUDA_HOME."""
-    home = os.environ.get("CUDA_HOME", "")
-    found = shutil.which("nvcc") or shutil.which("nvcc", path=str(Path(home) / "bin"))
-    if not found:
-        sys.exit("nvcc was found neither on PATH nor in CUDA_HOME")
-    return found
 
 
 def parse(log: str) -> list[Kernel]:
@@ -87,14 +79,16 @@ def main() -> int:
     parser.add_argument("--objects", type=Path, default=Path("build/cuda"))
     parser.add_argument("files", nargs="*", type=Path)
     options = parser.parse_args()
-    folder = Path(__file__).parent
+    folder, nvcc = Path(__file__).parent, find_nvcc()
+    if nvcc is None:
+        sys.exit(why_missing())
     options.objects.mkdir(parents=True, exist_ok=True)
     targets = [f"-gencode=arch=compute_{name},code=sm_{name}" for name in options.targets.split(",")]
     bad = size = count = 0
     begin = time.monotonic()
     for source in options.files or sorted(folder.glob("*.cu")):
         made = options.objects / (source.stem + ".o")
-        result = subprocess.run([find_nvcc(), *FLAGS, *targets, "-c", source, "-o", made], capture_output=True,
+        result = subprocess.run([nvcc, *FLAGS, *targets, "-c", source, "-o", made], capture_output=True,
                                 text=True, check=False)
         if result.returncode:
             sys.exit(result.stderr)

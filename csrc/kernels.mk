@@ -5,6 +5,9 @@
 #   make sanitize    the tests' calls again under AddressSanitizer, UBSan and ThreadSanitizer
 #   make cuda-check  nvcc for sm_80 and sm_90a: registers, spills (none allowed)
 #   make mutants     the kernels changed in one place at a time: the checks must notice
+#   make cuda-package  the package with the kernels for sm_80 and sm_90a, loaded without a driver
+#   make gpu         on a machine with a GPU: build for it, test, sanitize, measure (PART=tests|sanitize|bench)
+#   make gpu-stand-in  the tests of `make gpu` on the emulated kernels and a stand-in for CuPy
 
 .PHONY: emulated sanitize cuda-check
 PYTHON_KERNELS ?= $(BIN)/python
@@ -77,3 +80,29 @@ cuda-check: $(KERNEL_TOOLS)  ## nvcc for sm_80 and sm_90a: registers, no spills
 .PHONY: mutants
 mutants: $(BUILD)/calls.bin  ## change the kernels in one place at a time: the checks must notice
 	$(PYTHON_KERNELS) tests/emulated/mutants.py
+
+# ------------------------------------------------------------------------------------ cuda-package
+# What `pip install .` makes where there is nvcc; it must load where there is no driver.
+
+.PHONY: cuda-package
+PACKAGE := $(BUILD)/package-check
+cuda-package: $(KERNEL_TOOLS)  ## the package with CUDA kernels for sm_80 and sm_90a
+	@rm -rf $(PACKAGE)
+	ZFCORE_CUDA=1 ZFCORE_CUDA_TARGETS=80,90a $(PYTHON_KERNELS) -m pip --disable-pip-version-check install --quiet \
+	    --no-deps --target $(PACKAGE) .
+	cd $(PACKAGE) && PYTHONPATH=. $(if $(filter /%,$(PYTHON_KERNELS)),,$(CURDIR)/)$(PYTHON_KERNELS) -c \
+	    "from zfcore import backends; assert backends.built() == 'sm_80, sm_90a', backends.built(); \
+	     print('built for', backends.built() + '; cuda:', backends.why_not('cuda') or 'available')"
+
+# --------------------------------------------------------------------------------------------- gpu
+# Installs nothing and needs no network: PYTHON_GPU holds CuPy, PyTorch, pybind11, CMake, pytest already.
+
+.PHONY: gpu gpu-stand-in
+PYTHON_GPU ?= python3
+PART ?= all
+gpu:  ## build for the GPU at hand, then PART=tests, sanitize or bench
+	$(PYTHON_GPU) csrc/gpu.py --part $(PART)
+
+gpu-stand-in: build-emulated  ## the tests of `make gpu` without a GPU
+	ZFCORE_STAND_IN=1 PYTHONPATH=. $(PYTHON_KERNELS) -m pytest tests/gpu -q -m gpu
+	ZFCORE_STAND_IN=1 PYTHONPATH=. $(PYTHON_KERNELS) tests/gpu/every_kernel.py

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +22,8 @@ settings.load_profile("zfcore")
 
 
 def _has_gpu() -> bool:
+    if os.environ.get("ZFCORE_STAND_IN"):  # the same tests on the stand-in, see stand_in.py
+        return True
     program = shutil.which("nvidia-smi")
     if program is None:
         return False
@@ -32,3 +36,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if marked and not _has_gpu():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Folders of one result of every kind (see `small_site`)."""
+    import small_site
+
+    return small_site.save_results(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="session")
+def site(saved: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site of them."""
+    import small_site
+
+    from zfcore.report.site import write_site
+
+    folder = tmp_path_factory.mktemp("site") / "site"
+    write_site(folder, saved, networks=[small_site.network()], images=small_site.data_set())
+    return folder

@@ -195,17 +195,21 @@ def _exported(tree: ast.Module) -> set[str]:
 
 def _inherited(package: Path) -> set[str]:
     """"Class.method" of every method that a base class in the package documents."""
-    classes = {node.name: node for path in sources(package) for node in ast.walk(parse(path))
-               if isinstance(node, ast.ClassDef)}
+    classes: dict[str, list[ast.ClassDef]] = {}  # two modules may each have a class of one name
+    for path in sources(package):
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append(node)
 
     def documented(name: str, seen: frozenset[str]) -> set[str]:
         if name not in classes or name in seen:
             return set()
-        own = {inner.name for inner in classes[name].body
+        own = {inner.name for node in classes[name] for inner in node.body
                if isinstance(inner, Function) and ast.get_docstring(inner)}
-        return own.union(*(documented(ast.unparse(base), seen | {name}) for base in classes[name].bases))
+        return own.union(*(documented(ast.unparse(base), seen | {name})
+                           for node in classes[name] for base in node.bases))
 
-    return {f"{name}.{method}" for name, node in classes.items() for base in node.bases
+    return {f"{name}.{method}" for name, nodes in classes.items() for node in nodes for base in node.bases
             for method in documented(ast.unparse(base), frozenset({name}))}
 
 

@@ -67,3 +67,34 @@ def test_ascent_makes_the_class() -> None:
     net = squeezenet()
     found = explain.ascent(net, [TIGER_CAT], steps=25)
     assert net(found.images).argmax() == TIGER_CAT and found.scores[-1, 0] > 30
+
+
+def test_hiding_the_dog_costs_the_dog() -> None:
+    _, x = photographs("cat_dog.png", "cat_dog.png")
+    falls = explain.occlusion(squeezenet(), x, [BULL_MASTIFF, TIGER_CAT], window=64, stride=32).values
+    head, cat = (slice(0, 110), slice(70, 150)), (slice(130, 227), slice(60, 227))
+    assert falls[0][head].mean() > 5 * abs(falls[0][cat].mean())
+    assert falls[1][cat].mean() > 2 * falls[0][cat].mean()
+
+
+def test_inversion_loses_the_photograph_with_depth() -> None:
+    _, x = photographs("darknet_eagle.jpg")
+    likeness = []
+    for layer in ("conv1", "fire4/concat", "fire9/concat"):
+        found = explain.inversion(squeezenet(), x, layer, steps=30).images
+        likeness.append(np.corrcoef(found.ravel(), x.ravel())[0, 1])
+    assert likeness[0] > 0.75 and likeness[0] > 5 * likeness[1] and likeness[1] > 3 * likeness[2], likeness
+
+
+def test_like_lies_by_like_in_a_deep_layer() -> None:
+    net = squeezenet()
+    source = zfcore.data.PackedImages(data("tiny_imagenet20_jpeg.npz"), "val")
+    rows = np.flatnonzero(source.labels < 6)[::5]  # six classes, ten pictures of each
+    assert net.preprocessing is not None
+    x = net.preprocessing.apply(np.stack([source.load(int(row), net.preprocessing) for row in rows]))
+    shares = {}
+    for layer in ("pixels", net.logits):
+        features = explain.extract(net, x, layer)
+        nearest = explain.nearest(features, features, 2, metric="cosine")[0][:, 1]
+        shares[layer] = float((source.labels[rows[nearest]] == source.labels[rows]).mean())
+    assert shares[net.logits] > 0.35 and shares[net.logits] > shares["pixels"] + 0.15, shares  # chance: 1 in 6

@@ -63,7 +63,7 @@ def test_neighbours_by_brute_force(metric: str, monkeypatch: pytest.MonkeyPatch)
     expected = cdist(queries.astype(float), base.astype(float), metric)
     order = np.argsort(np.round(expected, 9), axis=1, kind="stable")[:, :8]
     for budget in (2**25, 64):
-        monkeypatch.setattr(module, "_blocks", lambda size, width, budget=budget: itertools.starmap(
+        monkeypatch.setattr(module, "_blocks", lambda size, width, *limits, budget=budget: itertools.starmap(
             slice, [(start, min(start + max(budget // width, 1), size))
                     for start in range(0, size, max(budget // width, 1))]))
         indices, distances = explain.nearest(queries, base, 8, metric=metric)

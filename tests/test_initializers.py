@@ -52,6 +52,16 @@ def test_krizhevsky_biases() -> None:
     assert ones_of_krizhevsky({"only": "Linear"}) == set()
 
 
+def test_zf_scaled_is_zf_at_the_pixels_and_for_4096_inputs() -> None:
+    net = models.zfnet_mnist()
+    scaled, zf = (net.initialize(0, scheme).parameters() for scheme in ("zf-scaled", "zf"))
+    np.testing.assert_array_equal(scaled["conv1.weight"], zf["conv1.weight"])
+    weights = [draw(scheme, "fc7", "weight", (6, 4096), 0) for scheme in ("zf-scaled", "zf")]
+    np.testing.assert_array_equal(*weights)
+    for name, inputs in (("conv2.weight", 3 * 3 * 16), ("conv4.weight", 3 * 3 * 48), ("fc8.weight", 256)):
+        np.testing.assert_allclose(scaled[name], zf[name] * (4096 / inputs) ** 0.5, rtol=1e-5)
+
+
 def test_bad_arguments() -> None:
     for seed in (-1, 1.5, "1", None, True):
         with pytest.raises((ValueError, TypeError), match="seed"):
@@ -60,4 +70,4 @@ def test_bad_arguments() -> None:
         small().initialize(0, "xavier")
     with pytest.raises(ValueError, match="scheme"):
         draw("other", "a", "weight", (2, 2), 0)
-    assert set(SCHEMES) == {"zf", "krizhevsky", "he"}
+    assert set(SCHEMES) == {"zf", "krizhevsky", "he", "zf-scaled"}

@@ -21,10 +21,15 @@ SIZES = {
     "five-class": {"conv1": (112, 112, 32), "pool2": (14, 14, 64), "norm3": (4, 4, 128), "pool4": (1, 1, 128)},
     "convnetjs": {"conv1": (32, 32, 16), "pool3": (4, 4, 20), "fc4": (10,)},
     "digits": {"conv1": (32, 32, 24), "pool3": (4, 4, 64), "fc5": (10,)},
+    "zfnet-cifar": {"conv1": (32, 32, 32), "pool1": (16, 16, 32), "norm2": (8, 8, 64), "conv4": (8, 8, 96),
+                    "pool5": (4, 4, 64), "fc7": (512,), "fc8": (10,)},
+    "zfnet-cifar-small": {"conv1": (32, 32, 16), "conv5": (8, 8, 24), "pool5": (4, 4, 24), "fc6": (128,)},
+    "zfnet-mnist": {"conv1": (28, 28, 16), "pool1": (14, 14, 16), "norm2": (7, 7, 32), "pool5": (3, 3, 32),
+                    "fc6": (256,)},
 }
 PARAMETERS = {  # counted by hand from the layers' sizes; torchvision's published counts are among them
     "zfnet": 62_357_608, "alexnet": 60_965_224, "alexnet-torchvision": 61_100_840, "vgg16": 138_357_544,
-    "mnist": 53_002, "convnetjs": 22_466,
+    "mnist": 53_002, "convnetjs": 22_466, "zfnet-cifar": 1_007_306,
 }
 
 

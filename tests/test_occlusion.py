@@ -11,10 +11,11 @@ import real_alexnet
 
 from zfcore import layers
 from zfcore.data import Arrays
+from zfcore.geometry import window_starts as starts
 from zfcore.network import Network
 from zfcore.pictures import occlusion_picture
 from zfcore.preprocessing import Preprocessing
-from zfcore.study.occlusion import Occlusion, occlusion, starts
+from zfcore.study.occlusion import Occlusion, occlusion
 from zfcore.study.results import ResultError
 from zfcore.study.scan import scan
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from pages import Page
 from PIL import Image
 
 from zfcore import layers, report
@@ -17,40 +19,11 @@ from zfcore.data import Arrays
 from zfcore.network import Network
 from zfcore.preprocessing import Preprocessing
 from zfcore.report.page import number_text
+from zfcore.report.sanity import Sanity, likeness, random_twin
 from zfcore.study.atlas import Atlas
 from zfcore.study.results import load
 from zfcore.study.scan import scan
-
-VOID = {"meta", "img", "input", "br", "link", "hr"}
-
-
-class Page(HTMLParser):
-    """Elements, links and ids; fails on tags that do not match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"style", "script"} & set(self.open):
-            self.text += data
-
-    def every(self, tag: str, attribute: str) -> list[str]:
-        return [str(found[attribute]) for name, found in self.tags if name == tag and attribute in found]
-
+from zfcore.units import Unit
 
 EVIL = ["<script>alert(1)</script>", "two\nlines\udcff", "\"><img src=x onerror=alert(2)>", "{{ 7 * 7 }}", "-dash&amp;"]
 
@@ -68,9 +41,11 @@ def network(name: str = "<b>net</b>") -> Network:
 NET = network()
 
 
+IMAGES = np.random.default_rng(0).integers(0, 256, (10, 16, 14), dtype=np.uint8)
+
+
 def atlas(**options: Any) -> Atlas:
-    images = np.random.default_rng(0).integers(0, 256, (10, 16, 14), dtype=np.uint8)
-    data = Arrays(images, np.arange(10) % 5, [EVIL[index % 5] + str(index) for index in range(10)],
+    data = Arrays(IMAGES, np.arange(10) % 5, [EVIL[index % 5] + str(index) for index in range(10)],
                   class_names=EVIL)
     return scan(NET, data, **{"top": 9, "progress": False, **options})
 
@@ -129,8 +104,8 @@ def test_pictures_have_the_size_that_the_page_says(written: Path, page: Page) ->
 
 def test_the_page_says_what_it_is(page: Page) -> None:
     text = " ".join(page.text.split())
-    for words in ("98.77 %", "What it does not say", "Mahendran", "Sanity check of conv1", "random weights",
-                  "SHA-256", "each unit sees 3 x 3 pixels", "4 filters of 3 x 3", "×2"):
+    for words in ("98.77 %", "What it does not say", "Mahendran", "strongest only", "random weights, likeness",
+                  "median over maps", "SHA-256", "each unit sees 3 x 3 pixels", "4 filters of 3 x 3", "×2"):
         assert words in text, words
     assert page.every("meta", "name") == ["viewport", "generator"]
 
@@ -183,6 +158,59 @@ def test_skipped_pictures_are_listed(tmp_path: Path) -> None:
     report.write(tmp_path, found, save_arrays=False)
     text = (tmp_path / "index.html").read_text("utf-8")
     assert "bad&lt;i&gt;.png: broken" in text and "Images that were left out: 1" in text
+
+
+def test_chosen_maps_and_a_signal_of_one(tmp_path: Path) -> None:
+    found = atlas()
+    with pytest.raises(ValueError, match="0 to 3 in layer conv1"):
+        report.write(tmp_path, found, maps=[5])
+    with pytest.raises(ValueError, match="seed"):
+        report.write(tmp_path, found, seed="two")
+    report.write(tmp_path, found, maps=[3, 1], seed="one", sanity=False)
+    page = Page((tmp_path / "index.html").read_text("utf-8"))
+    assert page.every("article", "id") == ["conv1:1", "conv1:3", "block/conv.2:1", "block/conv.2:3"]
+    assert "sanity check" not in page.text.replace("every card has a sanity check", "")
+    assert not (tmp_path / "sanity.csv").exists() and "1 at every unit" in page.text
+    description, arrays = load(tmp_path / "projections", "projections")
+    assert description["maps"] == {"conv1": [1, 3], "block/conv.2": [1, 3]} and description["seed"] == "one"
+    for number, expected in enumerate(found.project(seed="one", maps=[1, 3]).values()):
+        assert np.array_equal(arrays[f"layer{number}"], expected)
+
+
+def test_the_sanity_check_of_a_map(written: Path) -> None:
+    found = atlas()
+    rows = list(csv.DictReader(io.StringIO((written / "sanity.csv").read_text())))
+    alive = [(name, str(index)) for name, part in found.layers.items() for index in np.flatnonzero(~part.dead)]
+    assert [(row["layer"], row["map"]) for row in rows] == alive and ("block/conv.2", "4") not in alive
+    layer, cone = "block/conv.2", NET.cone("block/conv.2")
+    sanity = Sanity(found, random_twin(NET), layer, "deconvnet", 80)
+    own = found.project(layers=[layer], maps=[2])[layer]
+    check = sanity.checks(np.array([2]), own)[0]
+    assert check.other not in (None, 2, 4) and check.other == sanity.other(2)
+    row = next(row for row in rows if (row["layer"], row["map"]) == (layer, "2"))
+    assert int(row["other"]) == check.other
+    part, expected = found[layer], []
+    for network, index in ((random_twin(NET), 2), (NET, check.other)):
+        each = []
+        for rank in range(3):
+            image = IMAGES[part.images[2, rank]][None, ..., None]
+            unit = Unit(layer, index, int(part.rows[2, rank]), int(part.columns[2, rank]))
+            whole = network.project(NET.preprocessing.apply(image), unit, "deconvnet", "one")  # type: ignore[union-attr]
+            assert whole.pixels[0].shape == (*cone.size, 1)
+            if whole.pixels[0].any() and own[0, rank].any():
+                each.append(np.corrcoef(np.abs(whole.pixels[0]).ravel(), np.abs(own[0, rank]).ravel())[0, 1])
+        expected.append(np.mean(each))
+    assert check.likeness == pytest.approx(expected, abs=1e-5)
+    assert float(row["likeness_to_random_weights"]) == pytest.approx(expected[0], abs=1e-3)
+    # Rows: patches, the map, random weights, the other map; columns: entries.
+    assert check.picture.shape[0] // check.picture.shape[1] == 1 and check.picture.shape[0] > check.picture.shape[1]
+    assert likeness(own[0], own[0]) == pytest.approx(1) and likeness(own[0], 0 * own[0]) is None
+
+
+def test_the_strongest_of_every_map(written: Path) -> None:
+    with Image.open(written / "pictures" / "0-conv1-strongest.png") as sheet, \
+            Image.open(written / "pictures" / "0-conv1" / "0-projections.png") as card:
+        assert np.array_equal(np.asarray(sheet)[:20, :20], np.asarray(card)[:20, :20])
 
 
 def test_numbers_for_people() -> None:

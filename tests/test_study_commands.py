@@ -110,6 +110,20 @@ def test_occlusion_refuses(run: Run, work: Path, tmp_path: Path, words: tuple[st
     refused(run("occlusion", work / "tiny.safetensors", work / "images", "--out", tmp_path / "o"), "one picture")
 
 
+def test_class_names_and_what_force_will_not_replace(run: Run, work: Path, tmp_path: Path) -> None:
+    names, out = tmp_path / "names.txt", tmp_path / "o"
+    names.write_text("first\n<second>\n")
+    picture = work / "images" / "one" / "picture 0.png"
+    words = ("occlusion", work / "tiny.safetensors", picture, "--window", 8, "--stride", 8)
+    code, text, _ = run(*words, "--class-names", names, "--class", "<second>", "--json", "--out", out)
+    assert code == 0 and json.loads(text)["class"] == "<second>"
+    names.write_text("only one\n")
+    refused(run(*words, "--class-names", names, "--out", out, "--force"), "1 lines", "2, one a class")
+    (out / "mine.png").write_bytes(picture.read_bytes())
+    refused(run("occlusion", work / "tiny.safetensors", out / "mine.png", "--out", out, "--force"), "mine.png")
+    assert (out / "mine.png").exists()
+
+
 def test_correspondence(run: Run, work: Path, tmp_path: Path) -> None:
     file, out = work / "images" / "parts.json", tmp_path / "c"
     boxes = [[3, 3, 9, 9], [12, 10, 20, 20]]
@@ -172,6 +186,68 @@ def test_architecture(run: Run, work: Path, tmp_path: Path) -> None:
     for extra, word in ((("--edges", "0.1"), "--edges"), (("--edges", "0.3,0.2"), "edges"), (("--top", "0"), "--top")):
         refused(run(*words, "--force", *extra), word)
     refused(run("architecture", work / "none.safetensors", *images, "--out", tmp_path / "b"), "none")
+
+
+@pytest.mark.parametrize("name", ["atlas", "occlusion", "correspondence", "invariance", "evolution", "architecture"])
+def test_what_every_experiment_refuses(run: Run, work: Path, tmp_path: Path, name: str) -> None:
+    """Models and images that do not exist, empty folders, bad options: one line, and nothing is written."""
+    model, images, empty = work / "tiny.safetensors", work / "images", work / "empty"
+    parts = tmp_path / "parts.json"
+    parts.write_text(json.dumps({"images": [], "parts": {"a": []}}))
+
+    def words(model: object, images: object) -> tuple[object, ...]:
+        if name == "architecture":
+            return name, model, "--images", images
+        return name, model, images
+
+    good = {"occlusion": images / "one" / "picture 0.png", "correspondence": parts}.get(name, images)
+    out = ("--out", tmp_path / "out")
+    refused(run(*words(work / "none.safetensors", good), *out), "none.safetensors")
+    refused(run(*words("nonsense", good), *out), "nonsense", "zfnet")
+    refused(run(*words(model, work / "nowhere<b>.png"), *out), "nowhere<b>.png")
+    if name == "correspondence":
+        refused(run(*words(model, parts), *out), "images")
+        one = {"images": [str(images / "one" / "picture 0.png")], "parts": {"a": [[0, 0, 5, 5]]}}
+        parts.write_text(json.dumps(one))
+        refused(run(*words(model, parts), *out), "len(images) is 1", "two images or more")
+    else:
+        refused(run(*words(model, empty), *out), "no file in it")
+    for option, value, said in (("--batch-size", "0", "--batch-size"), ("--seed", "-1", "--seed"),
+                                ("--device", "tpu", "--device"),
+                                ("--preprocessing", "magic", "magic"), ("--rule", "magic", "deconvnet")):
+        if name in ("correspondence", "invariance") and option == "--rule":
+            continue  # they project nothing
+        refused(run(*words(model, good), *out, option, value), said)
+    refused(run(*words(model, good), "--out", tmp_path / "no" / "out"), "parent folder")
+    (tmp_path / "there").mkdir()
+    refused(run(*words(model, good), "--out", tmp_path / "there"), "--force")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["parts.json", "there"]
+
+
+def test_fewer_images_than_entries_and_names_with_markup(run: Run, work: Path, tmp_path: Path) -> None:
+    few = work / "images" / "one" / "<i>2.png"
+    code, _, err = run("atlas", work / "tiny.safetensors", few, "--top", 9, "--out", tmp_path / "a")
+    assert code == 0, err
+    text = (tmp_path / "a" / "index.html").read_text()
+    assert "&lt;i&gt;2.png" in text and "<i>" not in text
+    code, _, err = run("architecture", work / "tiny.safetensors", "--images", few, "--out", tmp_path / "b")
+    assert code == 0, err
+    code, _, err = run("occlusion", work / "tiny.safetensors", few, "--images", few, "--window", 24, "--out",
+                       tmp_path / "c")
+    assert code == 0, err
+
+
+def test_atlas_of_chosen_maps(run: Run, work: Path, tmp_path: Path) -> None:
+    words = ("atlas", work / "tiny.safetensors", work / "images", "--layers", "conv1,conv2", "--top", 2)
+    code, _, err = run(*words, "--maps", "0,3", "--start", "one", "--no-sanity", "--rule", "guided", "--out",
+                       tmp_path / "a")
+    assert code == 0, err
+    text = (tmp_path / "a" / "index.html").read_text()
+    assert text.count("<article") == 4 and "1 at every unit" in text and not (tmp_path / "a" / "sanity.csv").exists()
+    refused(run(*words, "--maps", "0,5", "--out", tmp_path / "b"), "0 to 3 in layer conv1")
+    refused(run(*words, "--maps", "x", "--out", tmp_path / "b"), "--maps")
+    refused(run(*words, "--start", "two", "--out", tmp_path / "b"), "--start")
+    refused(run(*words, "--class-names", work / "none.txt", "--out", tmp_path / "b"), "none.txt")
 
 
 def test_atlas_resumes(run: Run, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

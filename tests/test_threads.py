@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -50,9 +51,65 @@ def test_a_system_without_another_thread_is_no_error(begun: int, monkeypatch: py
         start(thread)
 
     monkeypatch.setattr(threads, "_pool", None)
-    monkeypatch.setattr(threads, "_pool_size", 0)
     monkeypatch.setattr(threads, "_threads", 6)
     monkeypatch.setattr(threading.Thread, "start", refuses)
     for _ in range(20):
         assert (ops.relu(x) == np.maximum(x, 0)).all()
     threads._forget_pool()
+
+
+def failing(begin: int, end: int, done: np.ndarray) -> None:
+    """A kernel whose piece 3 fails, on whichever thread."""
+    if begin == 3:
+        raise ZeroDivisionError("piece 3")
+    done[begin:end] += 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_pieces_error_reaches_the_caller_and_the_pool_goes_on(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_threads", count)
+    for _ in range(50):
+        done = np.zeros(40, np.int64)
+        with pytest.raises(ZeroDivisionError, match="piece 3"):
+            threads.parallel(failing if count > 1 else failing_alone, 40, done)
+        assert done.max() <= 1
+        done[:] = 0
+        threads.parallel(add_one, 40, done)
+        assert (done == 1).all()
+
+
+def failing_alone(begin: int, end: int, done: np.ndarray) -> None:
+    """One thread takes all pieces at once."""
+    for piece in range(begin, end):
+        failing(piece, piece + 1, done)
+
+
+def add_one(begin: int, end: int, done: np.ndarray) -> None:
+    """Counts how often an item is done."""
+    done[begin:end] += 1
+
+
+def test_callers_share_the_workers_and_every_item_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_threads", 3)
+    counts = [np.zeros(200, np.int64) for _ in range(6)]
+
+    def call(done: np.ndarray) -> None:
+        for _ in range(30):
+            threads.parallel(add_one, 200, done, grain=7)
+
+    callers = [threading.Thread(target=call, args=(done,)) for done in counts]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert all((done == 30).all() for done in counts)
+
+
+def test_no_array_is_kept_by_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_threads", 4)
+    for _ in range(200):
+        done = np.zeros(16, np.int64)
+        gone = weakref.ref(done)
+        threads.parallel(add_one, 16, done)
+        del done
+        assert gone() is None

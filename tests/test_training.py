@@ -12,7 +12,7 @@ from zfcore.kernels.threads import set_num_threads
 from zfcore.layers import Convolution, Dropout, Flatten, Linear, MaxPool, ResponseNorm, Softmax
 from zfcore.network import Network
 from zfcore.preprocessing import Preprocessing
-from zfcore.training import SGD, Adam, NonFiniteLoss, Optimizer, Shifts, evaluate, fit
+from zfcore.training import SGD, Adam, NonFiniteLoss, Optimizer, Shifts, evaluate, fit, train_step
 
 CLASSES = 4
 
@@ -256,6 +256,28 @@ def test_unknown_gradients_are_refused() -> None:
     net = small()
     with pytest.raises(ValueError, match=r"conv9\.weight"):
         SGD().step(net.ops, net.parameters(), {"conv9.weight": np.zeros(1, np.float32)})
+
+
+@pytest.mark.parametrize("make", [SGD, Adam])
+def test_a_step_without_memory_changes_nothing(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, optimizer, (images, labels) = small(), make(), data(8)
+    before = {name: array.copy() for name, array in net.parameters().items()}
+    kept, calls = net.ops.backend.zeros, [0]
+
+    def exhausted(*arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise MemoryError
+        return kept(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(net.ops.backend, "zeros", exhausted)
+        with pytest.raises(MemoryError):
+            train_step(net, images, labels, optimizer)
+    assert optimizer.steps == 0
+    assert all(array.tobytes() == before[name].tobytes() for name, array in net.parameters().items())
+    train_step(net, images, labels, optimizer)
+    assert optimizer.steps == 1
 
 
 def test_shifts_move_every_image_by_its_own_step() -> None:

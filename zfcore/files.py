@@ -110,6 +110,28 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[Sink], object] 
 
 
 @contextlib.contextmanager
+def locked(path: str | os.PathLike[str], refusal: str) -> Iterator[None]:
+    """Keep other processes out while the block runs; the lock ends with the process, however that ends.
+
+    Parameters
+    ----------
+    path : the lock's file; made, and left there
+    refusal : what the BlockingIOError says where another process holds the lock
+    """
+    with open(path, "w") as file:
+        try:
+            import fcntl
+        except ImportError:  # no such locks on this system
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BlockingIOError(refusal) from None
+        yield
+
+
+@contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike[str], force: bool = False) -> Iterator[Path]:
     """Fill a result folder completely or not at all.
 

@@ -27,6 +27,12 @@ def same_padding(size: int, window: int, stride: int, dilation: int = 1) -> tupl
     return total // 2, total - total // 2
 
 
+def window_starts(size: int, window: int, stride: int) -> np.ndarray:
+    """First cells of windows that cover an axis: from 0 by the stride, the last one moved inside."""
+    last = size - window
+    return np.array([*range(0, last, stride), last], np.int64)
+
+
 @dataclass(frozen=True)
 class Tile:
     """Where the arrays of a batch of crops lie in their map.

@@ -14,8 +14,10 @@ from . import checks
 
 # zf: Zeiler & Fergus 2013, section 3.1: "weights initialized to 1e-2 and biases to 0" (a normal of that
 # standard deviation). krizhevsky: Krizhevsky et al. 2012, section 5: the same weights, biases 1 in the
-# second, fourth and fifth convolution and the hidden fully connected layers. he: He et al. 2015.
-SCHEMES = ("zf", "krizhevsky", "he")
+# second, fourth and fifth convolution and the hidden fully connected layers. he: He et al. 2015. zf-scaled:
+# zf for small networks, in which 1e-2 lets the signal die out: 1e-2 where the pixels come in, 1e-2 for 4096
+# inputs as to the paper's layers 7 and 8, and more for fewer, so that their sum spreads as much.
+SCHEMES = ("zf", "krizhevsky", "he", "zf-scaled")
 _FIXED = {"scale": 1.0, "variance": 1.0, "mean": 0.0, "slope": 0.25}  # slope: He et al. 2015
 
 
@@ -38,7 +40,7 @@ def ones_of_krizhevsky(kinds: Mapping[str, str]) -> set[str]:
 
 
 def draw(scheme: str, layer: str, parameter: str, shape: tuple[int, ...], seed: int,
-         bias: float = 0.0) -> np.ndarray:
+         bias: float = 0.0, first: bool = False) -> np.ndarray:
     """One parameter's initial float32 array.
 
     Parameters
@@ -48,13 +50,18 @@ def draw(scheme: str, layer: str, parameter: str, shape: tuple[int, ...], seed: 
     shape : weights are (filters, ..., inputs): all axes but the first are a unit's inputs
     seed : >= 0
     bias : the value of biases
+    first : whether the layer's input is the image
     """
     checks.one_of("initialize", "scheme", scheme, SCHEMES)
     if parameter == "bias":
         return np.full(shape, bias, np.float32)
     if parameter in _FIXED:
         return np.full(shape, _FIXED[parameter], np.float32)
-    deviation = math.sqrt(2.0 / math.prod(shape[1:])) if scheme == "he" else 1e-2
+    deviation = 1e-2
+    if scheme == "he":
+        deviation = math.sqrt(2.0 / math.prod(shape[1:]))
+    elif scheme == "zf-scaled" and not first:
+        deviation *= math.sqrt(4096 / math.prod(shape[1:]))
     values = stream(seed, f"{layer}.{parameter}").standard_normal(shape, dtype=np.float32)
     values *= np.float32(deviation)
     return values

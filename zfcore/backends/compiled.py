@@ -7,7 +7,11 @@ back) is done here, once for every compiled backend.
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +20,42 @@ import numpy as np
 from .fused import Fused
 
 _WHOLE = ((1, 1), (0, 0, 0, 0), (1, 1), 1)  # stride, padding, dilation, groups of a linear layer
+_KEPT = 64  # arrays of bounds on the device
 _UNBOUNDED = 2**30  # what 64-bit bounds beyond any map become on the device
+
+
+def find() -> tuple[Path | None, str]:
+    """The file of the compiled kernels, or why there is none.
+
+    ZFCORE_CUDA_MODULE names the only folder to look in; else it is the package, then a checkout's build.
+    """
+    package = Path(__file__).parents[1]
+    named = os.environ.get("ZFCORE_CUDA_MODULE")
+    for folder in [Path(named)] if named else [package, package.parent / "build" / "gpu"]:
+        for file in sorted(folder.glob("_cuda*.so")):
+            return file, ""
+    return None, "the CUDA kernels are not compiled: zfcore was installed without nvcc, or with ZFCORE_CUDA=0"
+
+
+def load() -> ModuleType:
+    """The compiled kernels; they load without a driver too."""
+    file, missing = find()
+    spec = importlib.util.spec_from_file_location("_cuda", file) if file else None
+    if spec is None or spec.loader is None:
+        raise ImportError(missing)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def targets() -> str:
+    """What the compiled kernels were built for, as in "sm_80, sm_90a, PTX of 90", or why there are none."""
+    try:
+        built = load().targets
+    except ImportError as error:
+        return str(error)
+    return ", ".join(f"sm_{name}" if kind == "real" else f"PTX of {name}"
+                     for name, _, kind in (each.partition("-") for each in built.split()))
 
 
 class Launchers(Fused):
@@ -33,13 +72,32 @@ class Launchers(Fused):
         self._extension = extension
         self._arrays = arrays
         self._stream = stream
+        self._kept: OrderedDict[bytes, Any] = OrderedDict()
 
     def _run(self, name: str, *arguments: Any) -> None:
         getattr(self._extension, name)(*arguments, self._stream())
 
-    def _bounds(self, bounds: Any) -> Any:
-        """Bounds (N, 4) as the device's int32."""
-        return self._arrays.asarray(np.clip(bounds, -_UNBOUNDED, _UNBOUNDED).astype(np.int32))
+    def _bounds(self, bounds: Any, shape: Any | None) -> Any:
+        """Bounds (N, 4) as the device's int32; None where they are those of `shape`, whole maps.
+
+        A batch of crops asks for the same ones in every layer of its size, up and down: the last ones are kept.
+        """
+        if shape is not None and (bounds == (0, shape[1], 0, shape[2])).all():
+            return None
+        clipped = np.clip(bounds, -_UNBOUNDED, _UNBOUNDED).astype(np.int32)
+        key = clipped.tobytes()
+        if key not in self._kept:
+            while len(self._kept) >= _KEPT:
+                self._kept.popitem(last=False)
+            self._kept[key] = self._arrays.asarray(clipped)
+        return self._kept[key]
+
+    def _counted(self, counted: Any, bounds: Any, shape: Any) -> Any:
+        """What an average's divisor counts; None: the same cells as `bounds`."""
+        if (counted == bounds).all():
+            return None
+        whole = self._bounds(counted, shape)
+        return self._arrays.asarray(counted.astype(np.int32)) if whole is None else whole
 
     # --------------------------------------------------------------------------------- convolution
 
@@ -63,17 +121,17 @@ class Launchers(Fused):
 
     def linear_forward(self, y: Any, x: Any, weight: Any, bias: Any, relu: bool) -> None:
         """y = activation(x weight' + bias)."""
-        workspace = self._pieces(*y.shape, x.shape[1], x.dtype)
+        workspace = self._pieces(y, x.shape[1])
         self._run("linear_forward", y, workspace, x, weight, bias, relu, False)
 
     def linear_input_gradient(self, dx: Any, dy: Any, weight: Any) -> None:
         """dx = dy weight."""
-        workspace = self._pieces(*dx.shape, dy.shape[1], dx.dtype)
+        workspace = self._pieces(dx, dy.shape[1])
         self._run("linear_input_gradient", dx, workspace, dy, weight, False)
 
-    def _pieces(self, rows: int, columns: int, terms: int, dtype: Any) -> Any:
-        """Room for the sums over pieces of a linear layer's terms."""
-        return self._arrays.empty(self._extension.linear_workspace(rows, columns, terms), dtype)
+    def _pieces(self, result: Any, terms: int) -> Any:
+        """Room for the sums over pieces of a linear layer's terms, of which there are so many in each result."""
+        return self._arrays.empty(self._extension.linear_workspace(*result.shape, terms), result.dtype)
 
     def linear_weight_gradient(self, dweight: Any, dy: Any, x: Any) -> None:
         """dweight = dy' x."""
@@ -83,27 +141,29 @@ class Launchers(Fused):
 
     def max_pool(self, y: Any, switches: Any, x: Any, bounds: Any, window: Any, stride: Any, before: Any) -> None:
         """Fill y and switches (N, P, Q, C) from x (N, H, W, C)."""
-        self._run("max_pool", y, switches, x, self._bounds(bounds), window, stride, before)
+        self._run("max_pool", y, switches, x, self._bounds(bounds, x.shape), window, stride, before)
 
     def check_switches(self, switches: Any, bounds: Any, window: Any, stride: Any, before: Any) -> bool:
         """Whether every switch points at a cell inside its window and inside the map; waits for the answer."""
         bad = self._arrays.zeros(1, np.int32)
-        self._run("check_switches", bad, switches, self._bounds(bounds), window, stride, before)
+        self._run("check_switches", bad, switches, self._bounds(bounds, None), window, stride, before)
         return not int(bad[0])
 
     def max_unpool(self, x: Any, y: Any, switches: Any, bounds: Any, window: Any, stride: Any, before: Any,
                    last_wins: bool) -> None:
         """Fill x (N, H, W, C) with the values of y (N, P, Q, C) at their switches."""
-        self._run("max_unpool", x, y, switches, self._bounds(bounds), window, stride, before, last_wins)
+        self._run("max_unpool", x, y, switches, self._bounds(bounds, x.shape), window, stride, before, last_wins)
 
     def average_pool(self, y: Any, x: Any, bounds: Any, counted: Any, window: Any, stride: Any, before: Any) -> None:
         """Fill y (N, P, Q, C) from x (N, H, W, C)."""
-        self._run("average_pool", y, x, self._bounds(bounds), self._bounds(counted), window, stride, before)
+        self._run("average_pool", y, x, self._bounds(bounds, x.shape),
+                  self._counted(counted, bounds, x.shape), window, stride, before)
 
     def average_pool_gradient(self, dx: Any, dy: Any, bounds: Any, counted: Any, window: Any, stride: Any,
                               before: Any) -> None:
         """Fill dx (N, H, W, C) from dy (N, P, Q, C)."""
-        self._run("average_pool_gradient", dx, dy, self._bounds(bounds), self._bounds(counted), window, stride, before)
+        self._run("average_pool_gradient", dx, dy, self._bounds(bounds, dx.shape),
+                  self._counted(counted, bounds, dx.shape), window, stride, before)
 
     def global_average_pool(self, y: Any, x: Any) -> None:
         """Fill y (N, C) from x (N, H, W, C)."""
@@ -135,14 +195,14 @@ class Launchers(Fused):
     def contrast_norm(self, y: Any, d: Any, x: Any, bounds: Any, size: int, alpha: float, beta: float, k: float,
                       subtractive: bool) -> None:
         """Fill y and the workspace d (x less its local mean), all of x's shape (N, H, W, C)."""
-        self._run("contrast_norm", y, d, x, self._bounds(bounds), size, alpha, beta, k, subtractive)
+        self._run("contrast_norm", y, d, x, self._bounds(bounds, x.shape), size, alpha, beta, k, subtractive)
 
     def contrast_norm_gradient(self, dx: Any, d: Any, h: Any, share: Any, direct: Any, terms: Any, dy: Any, x: Any,
                                bounds: Any, size: int, alpha: float, beta: float, k: float, subtractive: bool,
                                mean_is_constant: bool) -> None:
         """Fill dx and the workspaces d, h, share, direct and terms, all of x's shape."""
-        self._run("contrast_norm_gradient", dx, d, h, share, direct, terms, dy, x, self._bounds(bounds), size, alpha,
-                  beta, k, subtractive, mean_is_constant)
+        self._run("contrast_norm_gradient", dx, d, h, share, direct, terms, dy, x, self._bounds(bounds, x.shape), size,
+                  alpha, beta, k, subtractive, mean_is_constant)
 
     def batch_norm(self, y: Any, x: Any, scale: Any, bias: Any, mean: Any, variance: Any, epsilon: float) -> None:
         """Fill y = (x - mean) * scale / sqrt(variance + epsilon) + bias."""
@@ -225,7 +285,7 @@ class Launchers(Fused):
 
     def clear_outside(self, x: Any, bounds: Any) -> None:
         """Clear, in place, the cells of x (N, h, w, C) outside `bounds` (N, 4)."""
-        self._run("clear_outside", x, self._bounds(bounds))
+        self._run("clear_outside", x, self._bounds(bounds, x.shape))
 
     # ---------------------------------------------------------------------------------------- loss
 

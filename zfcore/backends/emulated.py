@@ -19,6 +19,7 @@ from .compiled import Launchers
 from .numba import asarray, to_numpy, zeros  # noqa: F401
 
 name = "emulated"
+ARRAYS = "numpy"
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -50,6 +50,7 @@ from ..kernels.update import adam_step, renormalize_filters, sgd_step  # noqa: F
 from ..kernels.winograd_weights import fast_convolution  # noqa: F401
 
 name = "numba"
+ARRAYS = "numpy"
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -18,18 +18,23 @@ import typer
 
 from .. import __version__
 from . import (
+    ablate,
     architecture,
     atlas,
     convert,
     correspondence,
     demo,
     embed,
+    evaluate,
     evolution,
     explain,
     info,
     invariance,
     occlusion,
     project,
+    report,
+    train,
+    transfer,
 )
 from .common import one_line
 
@@ -40,7 +45,8 @@ EPILOG = """Try first: `zfcore demo --out zfcore-demo`, then
 
 MODEL is a .safetensors or .onnx file, or a built-in name such as zfnet (random weights); weights of
 torchvision or timm alone need --architecture.
-IMAGES is a folder, a picture, or a packed .npz. Environment: ZFCORE_NUM_THREADS, ZFCORE_BACKEND."""
+IMAGES is a folder, a picture, a CSV, an .npz, or a text such as cifar10:FOLDER:train (docs/data.md).
+Environment: ZFCORE_NUM_THREADS, ZFCORE_BACKEND."""
 
 # What a user can mend; anything else is a mistake of zfcore's and keeps its traceback.
 MENDABLE = (ValueError, LookupError, OSError, MemoryError, ImportError, FloatingPointError, NotImplementedError)
@@ -70,12 +76,14 @@ def _root(
     """See inside convolutional networks: what each feature map responds to, projected to pixels."""
 
 
-for _name, _command in (("demo", demo.demo), ("info", info.info), ("atlas", atlas.atlas),
-                        ("project", project.project), ("merge", atlas.merge), ("convert", convert.convert),
+for _name, _command in (("demo", demo.demo), ("info", info.info), ("train", train.train),
+                        ("evaluate", evaluate.evaluate), ("atlas", atlas.atlas), ("project", project.project),
+                        ("merge", atlas.merge), ("convert", convert.convert),
                         ("explain", explain.explain), ("embed", embed.embed),
                         ("occlusion", occlusion.occlusion), ("correspondence", correspondence.correspondence),
                         ("invariance", invariance.invariance), ("evolution", evolution.evolution),
-                        ("architecture", architecture.architecture)):
+                        ("architecture", architecture.architecture), ("ablate", ablate.ablate),
+                        ("transfer", transfer.transfer), ("report", report.report)):
     app.command(_name)(_command)
 
 

@@ -6,44 +6,21 @@ from typing import Annotated
 
 import typer
 
-from .common import (
-    Architecture,
-    BatchSize,
-    Device,
-    Force,
-    Json,
-    Out,
-    Pixels,
-    Rule,
-    Seed,
-    Sides,
-    guard_output,
-    integer,
-    load_model,
-    refuse_device,
-)
-from .studies import finish, numbers
+from .common import integer
+from .studies import Common, experiment, finish, numbers
 
 
+@experiment(batch_size="16")
 def architecture(
+    common: Common,
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", show_default=False,
                                                 help="One model or more, to stand side by side.")],
     images: Annotated[str, typer.Option("--images", metavar="IMAGES", show_default=False,
                                         help="A folder, a picture, or a packed .npz.")],
-    out: Out,
     maps: Annotated[str, typer.Option("--maps", metavar="N", help="Maps of the second layer to show.")] = "16",
     top: Annotated[str, typer.Option("--top", metavar="N", help="Activations of each.")] = "4",
     edges: Annotated[str, typer.Option("--edges", metavar="LOW,HIGH",
                                        help="Cycles per pixel between low, mid and high.")] = "0.1,0.25",
-    rule: Rule = "deconvnet",
-    batch_size: BatchSize = "16",
-    weights: Architecture = None,
-    preprocessing: Pixels = None,
-    input_size: Sides = None,
-    device: Device = "cpu",
-    seed: Seed = "0",
-    force: Force = False,
-    json: Json = False,
 ) -> None:
     """Compare networks' first layers: dead filters, frequencies, aliasing.
 
@@ -54,21 +31,18 @@ def architecture(
     projections, and measures of what the paper saw in them. Writes architecture.png, the arrays
     (result/) and summary.json.
     """
-    refuse_device(device)
-    guard_output(out, force)
     shown, entries = integer("--maps", maps, 1), integer("--top", top, 1)
-    batch, number = integer("--batch-size", batch_size, 1), integer("--seed", seed, 0)
     bounds = numbers("--edges", edges)
     if len(bounds) != 2:
         raise ValueError(f"--edges is {edges!r}; allowed: two numbers with a comma between them")
     from ..pictures import architecture_picture
     from ..study.architecture import architecture as study
 
-    nets = [load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
-            for model in models]
-    found = study(nets, images, maps=shown, top=entries, edges=(bounds[0], bounds[1]), rule=rule, batch_size=batch)
+    nets = [common.load(model) for model in models]
+    found = study(nets, images, maps=shown, top=entries, edges=(bounds[0], bounds[1]), rule=common.rule,
+                  batch_size=common.batch_size)
     summary = {"models": models, **found.summary}
     lines = [f"{label}: stride {row['stride']}, {row['dead']} of {row['filters']} filters dead, low "
              f"{row['bands']['low']:.2f}, mid {row['bands']['mid']:.2f}, high {row['bands']['high']:.2f}, "
              f"aliased {row['aliased']:.3f}, comb {row['comb']:.3f}" for label, row in summary["networks"].items()]
-    finish(found, {"architecture": architecture_picture(found)}, out, force, json, summary, "\n".join(lines))
+    finish(found, {"architecture": architecture_picture(found)}, common, summary, "\n".join(lines))

@@ -11,15 +11,12 @@ import typer
 
 from .common import (
     Architecture,
-    BatchSize,
-    Device,
     Force,
     Json,
     Model,
     Out,
     Pixels,
     Rule,
-    Seed,
     Sides,
     byte_count,
     duration,
@@ -28,11 +25,11 @@ from .common import (
     load_model,
     names,
     note,
-    refuse_device,
     shard,
     size,
     tell,
 )
+from .studies import Common, Start, experiment, integers
 
 if TYPE_CHECKING:
     from ..study.atlas import Atlas
@@ -40,18 +37,21 @@ if TYPE_CHECKING:
 MEMORY = "For patches, and for projections; more goes to a temporary file beside --out, or is not kept."
 
 
+@experiment(batch_size="32")
 def atlas(
+    common: Common,
     model: Model,
     images: Annotated[str, typer.Argument(metavar="IMAGES", show_default=False,
                                           help="A folder, a picture, or a packed .npz (set.npz:train).")],
-    out: Out,
     layers: Annotated[str | None, typer.Option("--layers", metavar="NAMES", show_default=False,
                                                help="As in conv3,conv5; default: convolutions.")] = None,
+    maps: Annotated[str | None, typer.Option("--maps", metavar="NUMBERS", show_default=False, help=(
+        "Maps of every layer to project and show, as in 3,5,8 or 0:15:1; default: all."))] = None,
     top: Annotated[str, typer.Option("--top", metavar="N", help="Activations a map.")] = "9",
     many_per_image: Annotated[bool, typer.Option("--many-per-image",
                                                  help="Let one image have several of a map's entries.")] = False,
-    rule: Rule = "deconvnet",
-    batch_size: BatchSize = "32",
+    start: Start = "activation",
+    no_sanity: Annotated[bool, typer.Option("--no-sanity", help="Leave out the sanity checks.")] = False,
     memory_limit: Annotated[str, typer.Option("--memory-limit", metavar="SIZE", help=MEMORY)] = "2GB",
     part: Annotated[str | None, typer.Option("--shard", metavar="I/N", show_default=False,
                                              help="Scan part I of N; `zfcore merge` joins them.")] = None,
@@ -61,13 +61,6 @@ def atlas(
         "Keep the scan's state in OUT.state, and go on from there if there is one."))] = False,
     save_every: Annotated[str, typer.Option("--save-every", metavar="N",
                                             help="Images between two states.")] = "5000",
-    architecture: Architecture = None,
-    preprocessing: Pixels = None,
-    input_size: Sides = None,
-    device: Device = "cpu",
-    seed: Seed = "0",
-    force: Force = False,
-    json: Json = False,
 ) -> None:
     """Find what every feature map responds to most.
 
@@ -81,27 +74,28 @@ def atlas(
     PNG grids like those of Zeiler & Fergus, the arrays, units.csv, entries.csv and summary.json.
     Says what memory and about what time it will take.
     """
-    refuse_device(device)
-    guard_output(out, force, model, images)
-    entries, batch = integer("--top", top, 1), integer("--batch-size", batch_size, 1)
-    number, pause = integer("--seed", seed, 0), integer("--save-every", save_every, 1)
-    kept = out.absolute().with_name(out.absolute().name + ".state") if resume else None
+    out, entries, pause = common.out.absolute(), integer("--top", top, 1), integer("--save-every", save_every, 1)
+    kept = out.with_name(out.name + ".state") if resume else None
     limit, piece = byte_count("--memory-limit", memory_limit), shard(part)
     chosen = None if layers is None else names("--layers", layers)
-    from .. import rules
+    shown = None if maps is None else integers("--maps", maps)
+    if start not in ("activation", "one"):
+        raise ValueError(f"--start is {start!r}; allowed: activation, one")
     from ..data import open_images
-    from ..study.scan import scan
+    from ..study.scan import chosen_layers, scan
     from ..study.state import State
 
-    rules.get(rule)
     source = open_images(images, on_bad=on_bad_image)
-    net = load_model(model, number, architecture=architecture, preprocessing=preprocessing,
-                     input_size=input_size)
+    net = common.load(model)
+    for layer in chosen_layers(net, chosen):
+        if shown is not None and max(shown) >= net.tensor_shape(layer)[-1]:
+            raise ValueError(f"--maps is {maps!r}; allowed: 0 to {net.tensor_shape(layer)[-1] - 1} in layer {layer}")
     begun = time.perf_counter()
-    found = scan(net, source, chosen, entries, batch_size=batch, memory_limit=limit, shard=piece,
-                 scratch=out.absolute().parent, one_per_image=not many_per_image, state=kept, save_every=pause)
+    found = scan(net, source, chosen, entries, batch_size=common.batch_size, memory_limit=limit, shard=piece,
+                 scratch=out.parent, one_per_image=not many_per_image, state=kept, save_every=pause)
     extra = {"model": model, "seconds": {"scan": round(time.perf_counter() - begun, 2)}}
-    finish(found, out, force, json, extra, rule, limit)
+    finish(found, common.out, common.force, common.json, extra, limit, rule=common.rule, seed=start, maps=shown,
+           sanity=not no_sanity)
     if kept is not None:
         State(kept).remove()
 
@@ -146,7 +140,7 @@ def merge(
              "what is strongest among the rest is not known")
     found = parts[0].merge(*parts[1:], memory_limit=limit, scratch=out.absolute().parent)
     extra = {"model": model, "merged": [str(folder) for folder in atlases]}
-    finish(found, out, force, json, extra, rule, limit)
+    finish(found, out, force, json, extra, limit, rule=rule)
 
 
 def _tell_merge(parts: list[Atlas], limit: int) -> None:
@@ -171,9 +165,8 @@ def _ranges(parts: list[tuple[int, int]], most: int = 4) -> str:
     return ", ".join(shown + ["..."] * (len(parts) > most))
 
 
-def finish(found: Atlas, out: Path, force: bool, json: bool, extra: dict[str, Any], rule: str,
-           limit: int) -> None:
-    """Write an atlas's arrays, and with its network the report; tell the user."""
+def finish(found: Atlas, out: Path, force: bool, json: bool, extra: dict[str, Any], limit: int, **shown: Any) -> None:
+    """Write an atlas's arrays, and with its network the report (`shown` says of what); tell the user."""
     from .. import report
     from ..files import atomic_folder
     from ..study.tables import entries_csv, units_csv
@@ -186,8 +179,7 @@ def finish(found: Atlas, out: Path, force: bool, json: bool, extra: dict[str, An
             found.save(folder / "atlas")
         else:
             begun = time.perf_counter()
-            report.write(folder, found, rule=rule, progress=True,
-                         projection_limit=min(limit, report.PROJECTION_LIMIT))
+            report.write(folder, found, progress=True, projection_limit=min(limit, report.PROJECTION_LIMIT), **shown)
             summary.setdefault("seconds", {})["report"] = round(time.perf_counter() - begun, 2)
         (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
     took = duration(sum(summary.get("seconds", {}).values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import tempfile
@@ -33,7 +34,8 @@ Sides = Annotated[str | None, typer.Option(
     help="Height and width of the input, where an .onnx file leaves them open.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", show_default=False, help="Folder for the result.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run left in --out.")]
-Device = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where to compute.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda",
+                                     help="Where to compute; auto: on a GPU that can be used, else on the CPU.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary, and nothing else, on stdout.")]
 Rule = Annotated[str, typer.Option("--rule", metavar="deconvnet|gradient|guided",
                                    help="How ReLUs treat the signal on its way down.")]
@@ -53,12 +55,17 @@ def note(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def refuse_device(device: str) -> None:
-    """Only the CPU exists so far; say so instead of running somewhere else."""
-    if device == "cuda":
-        raise ValueError("--device is 'cuda'; allowed: 'cpu' (zfcore has no CUDA backend yet)")
-    if device != "cpu":
-        raise ValueError(f"--device is {device!r}; allowed: 'cpu'")
+def use_device(device: str) -> None:
+    """Run this command's networks on a device: "cpu", "cuda", or "auto", a GPU where one can be used.
+
+    A device that there is not is an error that says why; nothing runs somewhere else instead.
+    """
+    from .. import backends
+
+    name = backends.for_device(device)
+    backends.use(name)
+    if name == "cuda":
+        note(f"zfcore: on {backends.get(name).device_name()}")
 
 
 def names(option: str, text: str) -> list[str]:
@@ -74,6 +81,17 @@ def integer(option: str, text: str, minimum: int) -> int:
     if not re.fullmatch(r"[+-]?\d{1,18}", text) or int(text) < minimum:
         raise ValueError(f"{option} is {text!r}; allowed: an integer >= {minimum}")
     return int(text)
+
+
+def number(option: str, text: str, minimum: float) -> float:
+    """Read a finite number that is at least `minimum`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not minimum <= value < math.inf:
+        raise ValueError(f"{option} is {text!r}; allowed: a number >= {minimum:g}")
+    return value
 
 
 def byte_count(option: str, text: str) -> int:
@@ -119,8 +137,10 @@ def guard_output(out: Path, force: bool, *inputs: str | Path | None) -> None:
             raise ValueError(f"--out is {str(out)!r}, which exists already; --force replaces it")
         if any(out.iterdir()) and not any((out / name).is_file() for name in OURS):
             raise ValueError(f"--out is {str(out)!r}, which zfcore did not make; --force will not replace it")
+        from ..data.opening import path_of
+
         for name in map(str, filter(None, inputs)):
-            file = name if Path(name).exists() else name.rpartition(":")[0]  # set.npz:train
+            file = path_of(name)  # set.npz of set.npz:train
             if file and out.resolve() in (Path(file).resolve(), *Path(file).resolve().parents):
                 raise ValueError(f"--out is {str(out)!r}, which holds {name!r}; --force will not replace what "
                                  "is read")

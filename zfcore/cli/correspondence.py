@@ -7,44 +7,22 @@ from typing import Annotated
 
 import typer
 
-from .common import (
-    Architecture,
-    BatchSize,
-    Device,
-    Force,
-    Json,
-    Model,
-    Out,
-    Pixels,
-    Seed,
-    Sides,
-    guard_output,
-    integer,
-    load_model,
-    refuse_device,
-)
+from .common import Model, integer
 from .common import names as name_list
-from .studies import finish
+from .studies import Common, experiment, finish
 
 PARTS = 'JSON: {"images": [files], "parts": {"nose": [[top, left, bottom, right], ...]}}, a box a picture.'
 
 
+@experiment(batch_size="32", rule=False)
 def correspondence(
+    common: Common,
     model: Model,
     parts: Annotated[Path, typer.Argument(metavar="PARTS", show_default=False, help=PARTS)],
-    out: Out,
     layers: Annotated[str | None, typer.Option("--layers", metavar="NAMES", show_default=False,
                                                help="As in conv5,conv5.pre; default: the last convolution.")] = None,
     draws: Annotated[str, typer.Option("--draws", metavar="N", help="Sets of random masks.")] = "20",
     fill: Annotated[str, typer.Option("--fill", metavar="N", help="The masks' pixels, 0 to 255.")] = "128",
-    batch_size: BatchSize = "32",
-    weights: Architecture = None,
-    preprocessing: Pixels = None,
-    input_size: Sides = None,
-    device: Device = "cpu",
-    seed: Seed = "0",
-    force: Force = False,
-    json: Json = False,
 ) -> None:
     """Mask the same part in several pictures and compare what changes.
 
@@ -55,10 +33,7 @@ def correspondence(
     pictures, for named parts, for random places, and for random places that are the same in all
     pictures. Writes table.txt, correspondence.png, the arrays (result/) and summary.json.
     """
-    refuse_device(device)
-    guard_output(out, force)
     sets, gray = integer("--draws", draws, 0), integer("--fill", fill, 0)
-    batch, number = integer("--batch-size", batch_size, 1), integer("--seed", seed, 0)
     chosen = None if layers is None else name_list("--layers", layers)
     from ..pictures import correspondence_picture
     from ..study.correspondence import correspondence as study
@@ -66,8 +41,8 @@ def correspondence(
     from ..study.occlusion import last_convolution
 
     images, boxes = read_parts(parts)
-    net = load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
-    found = study(net, images, boxes, chosen or [last_convolution(net)], draws=sets, fill=gray, seed=number,
-                  batch_size=batch)
-    finish(found, {"correspondence": correspondence_picture(found)}, out, force, json,
+    net = common.load(model)
+    found = study(net, images, boxes, chosen or [last_convolution(net)], draws=sets, fill=gray, seed=common.seed,
+                  batch_size=common.batch_size)
+    finish(found, {"correspondence": correspondence_picture(found)}, common,
            {"model": model, **found.summary}, found.table(), {"table.txt": found.table() + "\n"})

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from .common import Device, Force, Json, Out, Seed, duration, guard_output, integer, note, refuse_device, tell
+from .common import Device, Force, Json, Out, Seed, duration, guard_output, integer, note, tell, use_device
 
 
 def demo(
     out: Out,
     epochs: Annotated[str, typer.Option("--epochs", metavar="N",
                                         help="Passes over the training images.")] = "16",
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Seed = "0",
     force: Force = False,
     json: Json = False,
@@ -28,7 +28,7 @@ def demo(
     every feature map, and projects each to pixels through its own pooling switches. Writes
     index.html, PNG grids, the arrays, model.safetensors and summary.json. About a minute.
     """
-    refuse_device(device)
+    use_device(device)
     passes, number = integer("--epochs", epochs, 1), integer("--seed", seed, 0)
     guard_output(out, force)
     from .. import demo as program

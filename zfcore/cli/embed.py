@@ -24,8 +24,8 @@ from .common import (
     integer,
     load_model,
     names,
-    refuse_device,
     tell,
+    use_device,
 )
 
 METHODS = ("pca", "tsne")
@@ -57,7 +57,7 @@ def embed(
     architecture: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Seed = "0",
     force: Force = False,
     json: Json = False,
@@ -71,7 +71,7 @@ def embed(
     without overlaps, a scatter coloured by class, and the nearest neighbours of some images, all as PNG files
     and arrays; and the share of images whose nearest neighbour is of their own class, where classes are known.
     """
-    refuse_device(device)
+    use_device(device)
     guard_output(out, force)
     if method not in METHODS:
         raise ValueError(f"--method is {method!r}; allowed: {', '.join(METHODS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as jsons
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,17 +24,19 @@ from .common import (
     integer,
     load_model,
     names,
-    refuse_device,
     tell,
+    use_device,
 )
+from .studies import pair
 
 if TYPE_CHECKING:
+    from ..explain import Settings
     from ..network import Network
 
 MOST = 64  # pictures in one figure
 
 METHODS = ("saliency", "gradient", "gradient-input", "smoothgrad", "guided", "deconvnet", "cam", "gradcam",
-           "guided-gradcam", "segment", "activations", "ascent", "inversion", "dream", "adversarial",
+           "guided-gradcam", "occlusion", "segment", "activations", "ascent", "inversion", "dream", "adversarial",
            "facets", "invariances")
 ALONE = ("facets", "invariances")  # their figures have rows of their own
 
@@ -56,6 +59,19 @@ def explain(
                                              "yosinski-1 to yosinski-4.")] = "default",
     steps: Annotated[str | None, typer.Option("--steps", metavar="N", show_default=False,
                                               help="Of ascent, inversion and dream.")] = None,
+    start: Annotated[str | None, typer.Option(
+        "--start", metavar="zero|noise|picture|IMAGES", show_default=False,
+        help="Where ascent starts: the mean image, noise, the picture itself, or the mean of other pictures: in a "
+             "folder of classes, of the target's. Default: the preset's.")] = None,
+    setting: Annotated[list[str] | None, typer.Option(
+        "--set", metavar="NAME=VALUE", show_default=False,
+        help="A setting of ascent: rate, l1, l2, variation, blur, small_pixels, small_gradients, jitter, step ... "
+             "May be given several times.")] = None,
+    towards: Annotated[str | None, typer.Option("--towards", metavar="CLASS", show_default=False,
+                                                help="For adversarial: the class to be mistaken for. Default: the "
+                                                     "nearest.")] = None,
+    window: Annotated[str, typer.Option("--window", metavar="N|HxW", help="Occlusion's square, in pixels.")] = "32",
+    stride: Annotated[str, typer.Option("--stride", metavar="N|HxW", help="Its step.")] = "8",
     count: Annotated[str, typer.Option("--count", metavar="N", help="Clusters, for facets.")] = "4",
     samples: Annotated[str, typer.Option("--samples", metavar="N", help="Noisy copies, for smoothgrad.")] = "25",
     shared_scale: Annotated[bool, typer.Option("--shared-scale", help="One colour scale for all pictures of a "
@@ -67,7 +83,7 @@ def explain(
     architecture: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Seed = "0",
     force: Force = False,
     json: Json = False,
@@ -79,11 +95,12 @@ def explain(
     zfcore explain cat.safetensors photos --method gradcam,guided-gradcam --target 281 --out why
     zfcore explain cat.safetensors cat.jpg --method ascent,deconvnet --target conv5:42 --target conv5:7 --out unit
     zfcore explain cat.safetensors cat.jpg --method inversion --layer conv1,conv3,conv5 --out inverted
+    zfcore explain cat.safetensors cat.jpg --method ascent --target 281 --start cats --set l2=0.01 --out cat
 
     Several methods at once make one figure: a row for each picture and target, a column for each method.
     Writes index.html, figure.png, the raw arrays and summary.json.
     """
-    refuse_device(device)
+    use_device(device)
     guard_output(out, force)
     chosen = list(dict.fromkeys(names("--method", method)))
     for name in chosen:
@@ -97,7 +114,9 @@ def explain(
     options: dict[str, Any] = {
         "batch_size": integer("--batch-size", batch_size, 1), "seed": integer("--seed", seed, 0),
         "samples": integer("--samples", samples, 1), "shared": shared_scale, "preset": preset,
-        "steps": None if steps is None else integer("--steps", steps, 1), "count": integer("--count", count, 1)}
+        "steps": None if steps is None else integer("--steps", steps, 1), "count": integer("--count", count, 1),
+        "start": start, "set": setting or [], "towards": towards, "window": pair("--window", window),
+        "stride": pair("--stride", stride)}
     layers = [] if layer is None else names("--layer", layer)
     net = load_model(model, options["seed"], architecture=architecture, preprocessing=preprocessing,
                      input_size=input_size)
@@ -117,6 +136,40 @@ def read_target(net: Network, text: str) -> Any:
     return text
 
 
+def read_settings(preset: str, steps: int | None, start: str | None, entries: list[str]) -> Settings:
+    """Ascent's settings from a preset, with what the user typed."""
+    from ..explain import PRESETS
+    from ..explain.ascent import STARTS, settings_of
+
+    if preset not in PRESETS:
+        raise ValueError(f"--preset is {preset!r}; allowed: {', '.join(PRESETS)}")
+    given = PRESETS[preset]
+    kinds = {item.name: type(getattr(given, item.name)) for item in dataclasses.fields(given)}
+    changes: dict[str, Any] = {} if steps is None else {"steps": steps}
+    if start in STARTS:
+        changes["start"] = start
+    for entry in entries:
+        name, equals, text = entry.partition("=")
+        words = {"true": True, "false": False}
+        try:
+            if not equals or name not in kinds:
+                raise KeyError(name)
+            changes[name] = words[text.lower()] if kinds[name] is bool else kinds[name](text)
+        except (KeyError, ValueError):
+            kind = f"{name}={'true or false' if kinds[name] is bool else kinds[name].__name__}" if name in kinds else (
+                f"NAME=VALUE with a name of {', '.join(kinds)}")
+            raise ValueError(f"--set is {entry!r}; allowed: {kind}") from None
+    return settings_of(given, changes)
+
+
+def read_class(net: Network, option: str, text: str) -> int:
+    """A class's number from what the user typed."""
+    found = read_target(net, text)
+    if not isinstance(found, int):
+        raise ValueError(f"{option} is {text!r}; allowed: a class's number or name")
+    return found
+
+
 def read_names(path: Path, net: Network) -> list[str]:
     """A name a line, one for each class."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -127,32 +180,57 @@ def read_names(path: Path, net: Network) -> list[str]:
     return lines
 
 
-def _job(net: Network, model: str, images: str, targets: list[str], layers: list[str], options: dict[str, Any]
-         ) -> tuple[Any, list[str], Any]:
+def _job(net: Network, model: str, images: str, methods: list[str], targets: list[str], layers: list[str],
+         options: dict[str, Any]) -> tuple[Any, list[str], Any]:
     """What is to be explained: a row for each picture and target; the pictures' names, and the scores."""
     import numpy as np
 
     from ..data import fit, open_images
-    from ..explain import resolve
+    from ..explain import resolve, strongest
     from ..report.columns import Job
 
     if net.preprocessing is None:
         raise ValueError(f"{model} records no preprocessing; allowed: a model that says how pixels become its input")
+    settings = read_settings(options["preset"], options["steps"], options["start"], options["set"])
     source = open_images(images)
-    if not 1 <= len(source) <= MOST:
-        raise ValueError(f"IMAGE is {images!r}, which holds {len(source)} pictures; allowed: 1 to {MOST}")
+    wanted = [read_target(net, text) for text in targets] or [None]
+    indices = list(range(len(source)))
+    if methods == ["facets"] and len(source) > MOST and targets:
+        indices = strongest(net, source, wanted[0], MOST, batch_size=options["batch_size"], progress=True)[0].tolist()
+    if not 1 <= len(indices) <= MOST:
+        raise ValueError(f"IMAGE is {images!r}, which holds {len(source)} pictures; allowed: 1 to {MOST}"
+                         + (", or a --target to choose them by" if methods == ["facets"] else ""))
     for name in layers:
         net.tensor_shape(name)
-    pixels = np.stack([source.load(index, net.preprocessing) for index in range(len(source))])
+    towards = None if options["towards"] is None else read_class(net, "--towards", options["towards"])
+    pixels = np.stack([source.load(index, net.preprocessing) for index in indices])
     gray = net.preprocessing.channels == "L"
-    originals = [_bounded(fit(source.pixels(index), gray=gray, name=name)) for index, name in enumerate(source.names)]
-    wanted = [read_target(net, text) for text in targets] or [None]
-    order = [row for row in range(len(source)) for _ in wanted]
+    originals = [_bounded(fit(source.pixels(index), gray=gray, name=source.names[index])) for index in indices]
+    order = [row for row in range(len(indices)) for _ in wanted]
     x = net.preprocessing.apply(pixels)[order]
-    resolved = resolve(net, wanted * len(source), x, options["batch_size"])
+    resolved = resolve(net, wanted * len(indices), x, options["batch_size"])
     chosen = resolved.maps.tolist() if resolved.classes else resolved.names()
-    job = Job(net, pixels[order], x, [originals[row] for row in order], chosen, layers, options)
-    return job, [source.names[row] for row in order], resolved
+    job = Job(net, pixels[order], x, [originals[row] for row in order], chosen, layers, options, settings,
+              _starts(net, options["start"], x, resolved), towards, progress=True)
+    return job, [source.names[indices[row]] for row in order], resolved
+
+
+def _starts(net: Network, start: str | None, x: Any, resolved: Any) -> Any:
+    """Images for ascent to start from, one a row; None: those of the settings."""
+    from ..data import open_images
+    from ..explain import class_means
+    from ..explain.ascent import STARTS
+
+    if start is None or start in STARTS:
+        return None
+    if start == "picture":
+        return x
+    source = open_images(start)
+    if source.class_names is None or not resolved.classes:
+        return class_means(net, source, progress=True)
+    names = [net.class_names[number] if net.class_names else str(number) for number in resolved.maps]
+    kinds = list(dict.fromkeys(names))
+    return class_means(net, source, kinds, progress=True)[[kinds.index(name) for name in names]]
 
 
 def _bounded(pixels: Any, side: int = 768) -> Any:
@@ -171,14 +249,11 @@ def _bounded(pixels: Any, side: int = 768) -> Any:
 def _write(net: Network, model: str, images: str, methods: list[str], targets: list[str], layers: list[str],
            options: dict[str, Any], out: Path, force: bool) -> dict[str, Any]:
     """Compute and write everything; returns the summary."""
-    from .. import explain as methods_of
     from ..files import atomic_folder
     from ..report import explanation
     from ..report.columns import caption
 
-    if options["preset"] not in methods_of.PRESETS:
-        raise ValueError(f"--preset is {options['preset']!r}; allowed: {', '.join(methods_of.PRESETS)}")
-    job, picture_names, resolved = _job(net, model, images, targets, layers, options)
+    job, picture_names, resolved = _job(net, model, images, methods, targets, layers, options)
     forward = net.forward(job.x, to=resolved.tensor)
     scores = resolved.scores(forward.output)
     titles: list[str] = []
@@ -188,12 +263,14 @@ def _write(net: Network, model: str, images: str, methods: list[str], targets: l
     elif methods == ["invariances"]:
         rows, results["invariances"] = explanation.invariance_rows(job)
         titles = ["direction", "turned towards it"]
+    elif methods == ["ascent"] and len(set(picture_names)) == 1 and options["start"] != "picture":
+        rows, results = explanation.ascent_rows(job)
     else:
         columns = explanation.columns(methods, job, picture_names)
         rows = [list(row) for row in zip(*(zip(column.pictures, column.notes, strict=True) for column in columns),
                                          strict=True)]
         titles = [column.title for column in columns]
-        results = {column.name: column.result for column in columns if column.result is not None}
+        results = {name: result for column in columns for name, result in column.results.items()}
     summary = {"model": model, "methods": methods, "layers": layers, "options": options, "images": [
         {"image": name, "target": caption(target, net.class_names), "score": float(score)}
         for name, target, score in zip(picture_names, resolved.names(), scores, strict=True)]}

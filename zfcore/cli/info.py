@@ -62,19 +62,15 @@ def describe_system() -> dict[str, Any]:
     from ..kernels import compile, threads
 
     versions = {}
-    for name in ("numpy", "numba", "llvmlite", "pillow", "safetensors", "scikit-learn", "torch"):
+    for name in ("numpy", "numba", "llvmlite", "pillow", "safetensors", "scikit-learn", "torch", "jax", "cupy-cuda13x"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "missing"
     available = {}
     for name in backends.NAMES:
-        try:
-            backends.get(name)
-            available[name] = "available"
-        except Exception as error:  # whatever keeps it from loading is the answer
-            available[name] = f"missing: {error}"
-    available["cuda"] = "missing: zfcore has no CUDA backend yet"
+        reason = backends.why_not(name)
+        available[name] = "available" if reason is None else f"missing: {reason}"
     return {
         "zfcore": __version__,
         "python": platform.python_version(),
@@ -83,6 +79,7 @@ def describe_system() -> dict[str, Any]:
         "threads": threads.get_num_threads(),
         "versions": versions,
         "backends": available,
+        "cuda": backends.built(),
         "default": backends.default(),
         "kernels": str(compile.cache_folder()),
     }

@@ -6,33 +6,19 @@ from typing import Annotated
 
 import typer
 
-from .common import (
-    Architecture,
-    BatchSize,
-    Device,
-    Force,
-    Json,
-    Model,
-    Out,
-    Pixels,
-    Seed,
-    Sides,
-    guard_output,
-    integer,
-    load_model,
-    refuse_device,
-)
+from .common import Model, integer
 from .common import names as name_list
-from .studies import finish, numbers
+from .studies import Common, experiment, finish, numbers
 
 AMOUNTS = "first:last:step, or numbers with commas between them."
 
 
+@experiment(batch_size="32", rule=False)
 def invariance(
+    common: Common,
     model: Model,
     images: Annotated[str, typer.Argument(metavar="IMAGES", show_default=False,
                                           help="A few pictures: a folder, a file or a packed .npz.")],
-    out: Out,
     layers: Annotated[str | None, typer.Option("--layers", metavar="NAMES", show_default=False,
                                                help="Default: the first convolution and the layer before the classes."
                                                )] = None,
@@ -43,14 +29,6 @@ def invariance(
                       ] = "fill",
     fill: Annotated[str, typer.Option("--fill", metavar="N", help="Its pixels there, 0 to 255.")] = "128",
     relative: Annotated[bool, typer.Option("--relative", help="Plot distances over the features' norms.")] = False,
-    batch_size: BatchSize = "32",
-    weights: Architecture = None,
-    preprocessing: Pixels = None,
-    input_size: Sides = None,
-    device: Device = "cpu",
-    seed: Seed = "0",
-    force: Force = False,
-    json: Json = False,
 ) -> None:
     """Shift, enlarge and turn pictures, and see how far features move.
 
@@ -61,21 +39,17 @@ def invariance(
     early and a late layer, and the probability of the picture's class (its most probable one).
     Writes invariance.png, the arrays (result/) and summary.json.
     """
-    refuse_device(device)
-    guard_output(out, force)
     shifts, factors = numbers("--translations", translations), numbers("--scales", scales)
     turns = numbers("--rotations", rotations)
-    batch, number = integer("--batch-size", batch_size, 1), integer("--seed", seed, 0)
     gray = integer("--fill", fill, 0)
     chosen = None if layers is None else name_list("--layers", layers)
     from ..pictures import invariance_picture
     from ..study.invariance import ends
     from ..study.invariance import invariance as study
 
-    net = load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
+    net = common.load(model)
     found = study(net, images, chosen or ends(net), translations=shifts, scales=factors, rotations=turns,
-                  border=border, fill=gray,
-                  batch_size=batch)
+                  border=border, fill=gray, batch_size=common.batch_size)
     summary = {"model": model, **found.summary}
     lines = []
     for layer, rows in summary["layers"].items():
@@ -83,4 +57,4 @@ def invariance(
         lines.append(f"{layer}: mean distance over the features' norm: {', '.join(parts)}")
     for kind, row in summary.get("probability", {}).items():
         lines.append(f"probability under {kind}: mean {row['mean']:.3f}, lowest {row['lowest']:.3g}")
-    finish(found, {"invariance": invariance_picture(found, relative)}, out, force, json, summary, "\n".join(lines))
+    finish(found, {"invariance": invariance_picture(found, relative)}, common, summary, "\n".join(lines))

@@ -6,30 +6,15 @@ from typing import Annotated
 
 import typer
 
-from .common import (
-    Architecture,
-    BatchSize,
-    Device,
-    Force,
-    Json,
-    Model,
-    Out,
-    Pixels,
-    Rule,
-    Seed,
-    Sides,
-    guard_output,
-    integer,
-    load_model,
-    refuse_device,
-)
-from .studies import finish, integers, pair
+from .common import Model
+from .studies import Common, experiment, finish, integers, pair
 
 
+@experiment(batch_size="64")
 def occlusion(
+    common: Common,
     model: Model,
     image: Annotated[str, typer.Argument(metavar="IMAGE", show_default=False, help="One picture.")],
-    out: Out,
     unit: Annotated[str | None, typer.Option("--unit", metavar="LAYER[:MAP]", show_default=False,
                                              help="Map to watch; default: the strongest of the last convolution.")
                     ] = None,
@@ -40,15 +25,6 @@ def occlusion(
     fill: Annotated[str, typer.Option("--fill", metavar="N|R,G,B", help="Its pixels, 0 to 255.")] = "128",
     images: Annotated[str | None, typer.Option("--images", metavar="IMAGES", show_default=False,
                                                help="Show the map's strongest activations over these, too.")] = None,
-    rule: Rule = "deconvnet",
-    batch_size: BatchSize = "64",
-    weights: Architecture = None,
-    preprocessing: Pixels = None,
-    input_size: Sides = None,
-    device: Device = "cpu",
-    seed: Seed = "0",
-    force: Force = False,
-    json: Json = False,
 ) -> None:
     """Slide a gray square over a picture and watch the network.
 
@@ -60,26 +36,22 @@ def occlusion(
     of the class, most probable class; beside them the map's projection. Only what the square can
     reach is computed, and exactly. Writes occlusion.png, the arrays (result/) and summary.json.
     """
-    refuse_device(device)
-    guard_output(out, force)
     sizes = pair("--window", window), pair("--stride", stride)
-    batch, number = integer("--batch-size", batch_size, 1), integer("--seed", seed, 0)
     colors = integers("--fill", fill)
-    from .. import rules
     from ..pictures import occlusion_picture
     from ..study.occlusion import last_convolution
     from ..study.occlusion import occlusion as study
     from ..study.scan import scan
     from ..units import Unit
 
-    rules.get(rule)
-    net = load_model(model, number, architecture=weights, preprocessing=preprocessing, input_size=input_size)
+    net = common.load(model)
     chosen = Unit(last_convolution(net)) if unit is None else net.unit(Unit.parse(unit))
     if chosen.row is not None:
         raise ValueError(f"--unit is {unit!r}; allowed: a layer or one of its maps, as in conv5:42")
     atlas = None if images is None else scan(net, images, [chosen.layer])
     found = study(net, image, chosen.layer, map=chosen.map, label=label, window=sizes[0], stride=sizes[1],
-                  fill=colors[0] if len(colors) == 1 else colors, atlas=atlas, rule=rule, batch_size=batch)
+                  fill=colors[0] if len(colors) == 1 else colors, atlas=atlas, rule=common.rule,
+                  batch_size=common.batch_size)
     summary = {"model": model, **found.summary}
     seen = summary["activity"]
     text = (f"{found.layer}:{found.map}: activity {seen['whole']:.4g} for the whole image, {seen['lowest']:.4g} with "
@@ -88,4 +60,4 @@ def occlusion(
         seen = summary["probability"]
         text += (f"\n{summary['class']}: probability {seen['whole']:.3f}, {seen['lowest']:.3f} with the square at row "
                  f"{seen['lowest_at'][0]}, column {seen['lowest_at'][1]}")
-    finish(found, {"occlusion": occlusion_picture(found)}, out, force, json, summary, text)
+    finish(found, {"occlusion": occlusion_picture(found)}, common, summary, text)

@@ -22,8 +22,8 @@ from .common import (
     guard_output,
     integer,
     load_model,
-    refuse_device,
     tell,
+    use_device,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def project(
     architecture: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     seed: Seed = "0",
     force: Force = False,
     json: Json = False,
@@ -58,7 +58,7 @@ def project(
     Writes for each unit its receptive field: the signed projection and the picture's patch, as
     arrays and as PNG files, and summary.json.
     """
-    refuse_device(device)
+    use_device(device)
     guard_output(out, force, model, image)
     net = load_model(model, integer("--seed", seed, 0), architecture=architecture, preprocessing=preprocessing,
                      input_size=input_size)

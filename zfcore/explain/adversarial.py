@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import checks
+from .. import backends, checks
 from ..network import Network
+from .progress import bar
 from .result import Result
 from .targets import resolve
 
@@ -44,8 +45,8 @@ class Adversarial(Result):
 
 
 def adversarial(network: Network, x: np.ndarray, target: Any = None, *, norm: str = "l2", steps: int = 50,
-                overshoot: float = 0.02, halvings: int = 12, limits: bool = True, batch_size: int = 32
-                ) -> Adversarial:
+                overshoot: float = 0.02, halvings: int = 12, limits: bool = True, batch_size: int = 32,
+                progress: bool = False) -> Adversarial:
     """Change each image as little as possible until its top class changes.
 
     Each step solves the two classes' linear approximation: with f = S_wanted - S_now and g its gradient, x moves
@@ -65,6 +66,7 @@ def adversarial(network: Network, x: np.ndarray, target: Any = None, *, norm: st
     halvings : of the segment at the end
     limits : keep the image within what pixels can show
     batch_size : images in one walk
+    progress : show a bar on stderr
 
     Returns
     -------
@@ -88,10 +90,12 @@ def adversarial(network: Network, x: np.ndarray, target: Any = None, *, norm: st
         for row in np.flatnonzero(wanted == before)[:1]:
             checks.fail(where, "target", int(wanted[row]), f"another class than image {row} has already")
     images = np.empty_like(x, order="C")
-    for start in range(0, len(x), batch_size):
-        part = slice(start, start + batch_size)
-        images[part] = _Attack(network, x[part], before[part], wanted[part], norm, overshoot, limits).run(
-            steps, halvings)
+    with bar(len(x), "adversarial", progress, "image") as shown:
+        for start in range(0, len(x), batch_size):
+            part = slice(start, start + batch_size)
+            images[part] = _Attack(network, x[part], before[part], wanted[part], norm, overshoot, limits).run(
+                steps, halvings)
+            shown.update(len(x[part]))
     first, last = _probabilities(network, x, batch_size), _probabilities(network, images, batch_size)
     after = last.argmax(axis=1) if len(x) else np.zeros(0, np.intp)
     rows = np.arange(len(x))
@@ -102,7 +106,8 @@ def adversarial(network: Network, x: np.ndarray, target: Any = None, *, norm: st
 
 
 def _probabilities(network: Network, x: np.ndarray, batch_size: int) -> np.ndarray:
-    parts = [network.ops.softmax(network.forward(x[start:start + batch_size], to=network.logits).output)
+    parts = [backends.to_numpy(network.ops.softmax(network.forward(x[start:start + batch_size],
+                                                                   to=network.logits).output))
              for start in range(0, len(x), batch_size)]
     return np.concatenate(parts) if parts else np.zeros((0, network.tensor_shape(network.logits)[0]), x.dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from .. import checks
 from ..network import Network
 from ..units import PRE, Unit
 from . import penalties
+from .progress import bar
 from .result import Synthesis
 from .steps import STEPS, Climber, amplitude
 from .targets import ALL, Targets, of_units, pull
@@ -96,7 +97,7 @@ def presets() -> list[str]:
     return list(PRESETS)
 
 
-def _settings(settings: Settings | str, changes: dict[str, Any]) -> Settings:
+def settings_of(settings: Settings | str, changes: Mapping[str, Any]) -> Settings:
     """Settings from a preset's name, with changes."""
     if isinstance(settings, str):
         checks.one_of("ascent", "settings", settings, PRESETS)
@@ -148,7 +149,7 @@ def _noise(network: Network, size: float, seed: int, row: int) -> np.ndarray:
 
 
 def ascent(network: Network, target: Any, settings: Settings | str = "default", *, start: Any = None,
-           seed: int = 0, batch_size: int = 64, **changes: Any) -> Synthesis:
+           seed: int = 0, batch_size: int = 64, progress: bool = False, **changes: Any) -> Synthesis:
     """Climb the score of each target: I* = argmax S(I) - penalties(I).
 
     Erhan et al., *Visualizing Higher-Layer Features* (2009); Simonyan et al. (2013), section 2; Yosinski et al.,
@@ -162,9 +163,11 @@ def ascent(network: Network, target: Any, settings: Settings | str = "default", 
     target : a class (its score before the softmax), a unit ("conv5:42@6,7"), a map ("conv5:42": its mean), a
         layer, or a list: many units of one layer, or many classes, are climbed in one batch
     settings : Settings or a preset's name (`presets`)
-    start : an image, or one for each row (a class's mean image, a photograph), preprocessed; None: the settings'
+    start : an image, or one for each row (a class's mean image, a photograph), preprocessed; "zero" or "noise";
+        None: the settings'
     seed : of noise and jitter; row i does not depend on the other rows
     batch_size : rows in one walk
+    progress : show a bar on stderr
     changes : single settings by name, such as steps=50
 
     Returns
@@ -176,23 +179,25 @@ def ascent(network: Network, target: Any, settings: Settings | str = "default", 
     ------
     ValueError : targets, settings or starts that are not allowed
     """
-    chosen = _settings(settings, changes)
+    named = {"start": start} if isinstance(start, str) else {}
+    chosen, start = settings_of(settings, {**changes, **named}), None if named else start
     checks.integer("ascent", "batch_size", batch_size, 1)
     checks.integer("ascent", "seed", seed, 0)
     targets = read_targets(network, target)
     x = starts(network, len(targets), chosen, start, seed)
     history = np.zeros((chosen.steps + 1, len(targets)), np.float32)
     dead = np.zeros(len(targets), bool)
-    for begin in range(0, len(targets), batch_size):
-        rows = np.arange(begin, min(begin + batch_size, len(targets)))
-        first = _wake(network, targets, x, rows, seed)
-        dead[rows] = ~first[1].any(axis=(1, 2, 3))
-        alive = ~dead[rows]
-        if alive.any():
-            climbed = rows[alive]
-            x[climbed], history[:, climbed] = _climb(network, x[climbed], targets[climbed], chosen, seed,
-                                                     (first[0][alive], first[1][alive]))
-        history[:, rows[~alive]] = first[0][~alive]
+    with bar(chosen.steps * -(-len(targets) // batch_size), "ascent", progress) as shown:
+        for begin in range(0, len(targets), batch_size):
+            rows = np.arange(begin, min(begin + batch_size, len(targets)))
+            first = _wake(network, targets, x, rows, seed)
+            dead[rows] = ~first[1].any(axis=(1, 2, 3))
+            alive = ~dead[rows]
+            if alive.any():
+                climbed = rows[alive]
+                x[climbed], history[:, climbed] = _climb(network, x[climbed], targets[climbed], chosen, seed,
+                                                         (first[0][alive], first[1][alive]), shown)
+            history[:, rows[~alive]] = first[0][~alive]
     described = {**dataclasses.asdict(chosen), "seed": seed, "given_start": start is not None}
     return Synthesis("ascent", x, history, targets.names(), dead, described)
 
@@ -242,7 +247,7 @@ def _climbed_below(network: Network, targets: Targets, x: np.ndarray, steps: int
 
 
 def _climb(network: Network, x: np.ndarray, targets: Targets, settings: Settings, seed: int,
-           first: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+           first: tuple[np.ndarray, np.ndarray], shown: Any) -> tuple[np.ndarray, np.ndarray]:
     """All steps of one batch, in amplitudes: numbers of the order of 1, whatever the preprocessing.
 
     `first` are scores and gradients at x, so that the first step is taken without jitter.
@@ -269,6 +274,7 @@ def _climb(network: Network, x: np.ndarray, targets: Targets, settings: Settings
         x = _regularised(x, slope, settings, number)
         if low is not None:
             np.clip(x, low, high, out=x)
+        shown.update()
     x *= size
     history[-1] = targets.scores(network.forward(x, to=targets.tensor).output)
     return x, history

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import backends, checks
 from ..network import Network
 from ..units import PRE
 from .resize import resize_maps
@@ -45,7 +45,7 @@ def _head(network: Network, where: str) -> tuple[str, np.ndarray | None]:
     while node is not None:
         kind = type(node.layer).__name__
         if kind == "Linear" and weight is None and not node.layer.activation:
-            weight = node.layer.parameters["weight"]
+            weight = backends.to_numpy(node.layer.parameters["weight"])
         elif kind == "GlobalAveragePool" or (kind == "AveragePool" and node.shape[:2] == (1, 1)):
             return node.inputs[0], weight
         elif kind not in _THROUGH:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import checks
 from ..network import Network
+from .progress import bar
 from .resize import resize_maps
 from .result import Synthesis
 from .steps import amplitude
@@ -17,7 +18,8 @@ __all__ = ["dream"]
 
 
 def dream(network: Network, x: np.ndarray, target: Any, *, octaves: int = 4, scale: float = 1.4, steps: int = 10,
-          rate: float = 0.03, jitter: int = 16, tile: int = 512, seed: int = 0) -> Synthesis:
+          rate: float = 0.03, jitter: int = 16, tile: int = 512, seed: int = 0,
+          progress: bool = False) -> Synthesis:
     """Climb a layer's mean square over growing sizes of one image, keeping its detail.
 
     At each octave the image is at size / scale ** k; every step adds rate * g / mean |g| (in amplitudes of 64
@@ -34,6 +36,7 @@ def dream(network: Network, x: np.ndarray, target: Any, *, octaves: int = 4, sca
     jitter : pixels by which the image is shifted, at random, for each step
     tile : the longest side that is walked at once
     seed : of the jitter
+    progress : show a bar on stderr
 
     Returns
     -------
@@ -65,19 +68,21 @@ def dream(network: Network, x: np.ndarray, target: Any, *, octaves: int = 4, sca
     if network.preprocessing is not None:
         limits = [limit.mean(axis=(0, 1)) for limit in network.preprocessing.limits(network.input_shape)]
         low, high = limits
-    for number, side in enumerate(sides):
-        base = _reduced(x, side)
-        image = np.clip(base + resize_maps(added, side), low, high)
-        for _ in range(steps):
-            shift = tuple(shifts.integers(-jitter, jitter + 1, 2).tolist()) if jitter else (0, 0)
-            score, slope = walker.pull(np.roll(image, shift, axis=(1, 2)))
-            slope = np.roll(slope, (-shift[0], -shift[1]), axis=(1, 2))
-            history.append(score)
-            strength = np.abs(slope).mean()
-            if strength == 0:
-                checks.fail(where, "target", str(target), f"one that this image excites (octave {number})")
-            image = np.clip(image + x.dtype.type(rate) * size * slope / strength, low, high).astype(x.dtype)
-        added = image - base
+    with bar(octaves * steps, "dream", progress) as shown:
+        for number, side in enumerate(sides):
+            base = _reduced(x, side)
+            image = np.clip(base + resize_maps(added, side), low, high)
+            for _ in range(steps):
+                shift = tuple(shifts.integers(-jitter, jitter + 1, 2).tolist()) if jitter else (0, 0)
+                score, slope = walker.pull(np.roll(image, shift, axis=(1, 2)))
+                slope = np.roll(slope, (-shift[0], -shift[1]), axis=(1, 2))
+                history.append(score)
+                strength = np.abs(slope).mean()
+                if strength == 0:
+                    checks.fail(where, "target", str(target), f"one that this image excites (octave {number})")
+                image = np.clip(image + x.dtype.type(rate) * size * slope / strength, low, high).astype(x.dtype)
+                shown.update()
+            added = image - base
     history.append(walker.pull(image)[0])
     settings = {"octaves": octaves, "scale": scale, "steps": steps, "rate": rate, "jitter": jitter, "tile": tile,
                 "seed": seed}

@@ -33,7 +33,8 @@ class Facets(Synthesis):
 
 
 def facets(network: Network, x: np.ndarray, target: Any, settings: Settings | str = "default", *, count: int = 4,
-           layer: str | None = None, nearest: int = 15, seed: int = 0, batch_size: int = 32, **changes: Any) -> Facets:
+           layer: str | None = None, nearest: int = 15, seed: int = 0, batch_size: int = 32, progress: bool = False,
+           **changes: Any) -> Facets:
     """Climb one target from several starts, each the mean of alike images that excite it.
 
     The images' features at a layer are reduced to at most 50 principal components and clustered by k-means; the
@@ -51,6 +52,7 @@ def facets(network: Network, x: np.ndarray, target: Any, settings: Settings | st
     nearest : images that a start is the mean of, at most
     seed : of the clustering and the ascent
     batch_size : images in one forward pass
+    progress : show a bar on stderr
 
     Returns
     -------
@@ -75,7 +77,7 @@ def facets(network: Network, x: np.ndarray, target: Any, settings: Settings | st
         starts.append(x[members[order[:nearest]]].mean(axis=0))
     labels = np.unique(labels, return_inverse=True)[1]
     begin = np.stack(starts).astype(np.float32)
-    found = ascent(network, [target] * len(begin), settings, start=begin, seed=seed, **changes)
+    found = ascent(network, [target] * len(begin), settings, start=begin, seed=seed, progress=progress, **changes)
     described = {**found.settings, "count": count, "layer": chosen, "nearest": nearest}
     return Facets("facets", found.images, found.scores, found.targets, found.dead, described, begin, labels)
 

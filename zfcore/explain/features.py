@@ -13,32 +13,33 @@ import numpy as np
 from .. import checks
 from ..data import Stream
 from ..network import Network
+from .progress import bar
 
 __all__ = ["extract", "maps_of", "nearest", "pca", "tsne"]
 
 PIXELS = "pixels"
 
 
-def _batches(network: Network, images: Any, batch_size: int) -> Iterator[np.ndarray]:
+def batches(network: Network, images: Any, batch_size: int, where: str = "extract") -> Iterator[np.ndarray]:
     """Preprocessed batches of an array or of a data set."""
     if isinstance(images, np.ndarray):
         for start in range(0, len(images), batch_size):
             yield images[start:start + batch_size]
         return
     if network.preprocessing is None:
-        raise ValueError("extract: the network records no preprocessing; allowed: preprocessed arrays, or a network "
+        raise ValueError(f"{where}: the network records no preprocessing; allowed: preprocessed arrays, or a network "
                          "that says how pixels become its input")
     stream = Stream(images, network.preprocessing, batch_size)
     for batch in stream:
         yield network.preprocessing.apply(batch.pixels)
     if stream.skipped:
         index, reason = next(iter(stream.skipped.items()))
-        raise ValueError(f"extract: picture {index} cannot be read ({reason}); allowed: pictures that can, since every "
+        raise ValueError(f"{where}: picture {index} cannot be read ({reason}); allowed: pictures that can, since every "
                          "row of the result is one")
 
 
 def extract(network: Network, images: Any, layer: str, *, batch_size: int = 32, memory_limit: int = 2 * 10**9,
-            scratch: Any = None) -> np.ndarray:
+            scratch: Any = None, progress: bool = False) -> np.ndarray:
     """One layer's features of many images, flattened.
 
     Parameters
@@ -49,6 +50,7 @@ def extract(network: Network, images: Any, layer: str, *, batch_size: int = 32, 
     batch_size : images at a time
     memory_limit : bytes; larger results lie in a temporary file, deleted when the array is let go
     scratch : folder of that file; None: the system's
+    progress : show a bar on stderr
 
     Returns
     -------
@@ -69,10 +71,12 @@ def extract(network: Network, images: Any, layer: str, *, batch_size: int = 32, 
     else:
         found = np.empty(shape, np.float32)
     start = 0
-    for x in _batches(network, images, batch_size):
-        y = x if tensor == "input" else network.features(x, [tensor])[tensor]
-        found[start:start + len(x)] = y.reshape(len(x), size)
-        start += len(x)
+    with bar(len(images), f"features of {layer}", progress, "image") as shown:
+        for x in batches(network, images, batch_size):
+            y = x if tensor == "input" else network.features(x, [tensor])[tensor]
+            found[start:start + len(x)] = y.reshape(len(x), size)
+            start += len(x)
+            shown.update(len(x))
     return found
 
 
@@ -96,9 +100,10 @@ def maps_of(network: Network, x: np.ndarray, layer: str) -> np.ndarray:
     return np.ascontiguousarray(network.features(x, [layer])[layer][0].transpose(2, 0, 1))
 
 
-def _blocks(size: int, width: int, budget: int = 2**25) -> Iterator[slice]:
-    """Slices of so many rows that one block holds about `budget` numbers."""
+def _blocks(size: int, width: int, budget: int = 2**25, most: int | None = None) -> Iterator[slice]:
+    """Slices of so many rows, at most `most`, that one block holds about `budget` numbers."""
     step = max(budget // max(width, 1), 1)
+    step = step if most is None else min(step, most)
     for start in range(0, size, step):
         yield slice(start, min(start + step, size))
 
@@ -126,18 +131,36 @@ def nearest(queries: np.ndarray, features: np.ndarray, count: int = 5, *, metric
     checks.require(queries.shape[1] == features.shape[1], where, "queries.shape", queries.shape,
                    f"(Q, {features.shape[1]})")
     checks.require(count <= len(features), where, "count", count, f"at most the {len(features)} rows of features")
-    wanted = _unit(queries) if metric == "cosine" else np.asarray(queries, np.float64)
-    squares = np.square(wanted).sum(axis=1)[:, None]
-    best, best_at = np.empty((len(queries), 0)), np.empty((len(queries), 0), np.intp)
-    for block in _blocks(len(features), features.shape[1]):
-        rows = np.asarray(features[block], np.float64)
-        rows = _unit(rows) if metric == "cosine" else rows
-        found = np.maximum(squares + np.square(rows).sum(axis=1) - 2 * wanted @ rows.T, 0)
-        joined = np.concatenate([best, found], axis=1)
-        places = np.concatenate([best_at, np.broadcast_to(np.arange(block.start, block.stop), found.shape)], axis=1)
-        order = np.argsort(joined, axis=1, kind="stable")[:, :count]
-        best, best_at = np.take_along_axis(joined, order, 1), np.take_along_axis(places, order, 1)
-    return best_at, best / 2 if metric == "cosine" else np.sqrt(best)
+    indices, distances = np.empty((len(queries), count), np.intp), np.empty((len(queries), count))
+    for part in _blocks(len(queries), features.shape[1], 2**23, 1024):
+        asked = np.asarray(queries[part], np.float64)
+        asked = _unit(asked) if metric == "cosine" else asked
+        squares = np.square(asked).sum(axis=1)[:, None]
+        best, best_at = np.empty((len(asked), 0)), np.empty((len(asked), 0), np.intp)
+        for block in _blocks(len(features), features.shape[1], 2**23, 4096):
+            rows = np.asarray(features[block], np.float64)
+            rows = _unit(rows) if metric == "cosine" else rows
+            found = np.maximum(squares + np.square(rows).sum(axis=1) - 2 * asked @ rows.T, 0)
+            places = np.broadcast_to(np.arange(block.start, block.stop), found.shape)
+            best, best_at = _least(np.concatenate([best, found], axis=1),
+                                   np.concatenate([best_at, places], axis=1), count)
+        indices[part], distances[part] = best_at, best
+    return indices, distances / 2 if metric == "cosine" else np.sqrt(distances)
+
+
+def _least(values: np.ndarray, places: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` least values of every row, least first, with their places; among equals the first.
+
+    Everything below the last one that is kept is kept, and of those equal to it the first that there is room for.
+    """
+    if values.shape[1] > count:
+        last = np.partition(values, count - 1, axis=1)[:, count - 1:count]
+        below, equal = values < last, values == last
+        room = count - below.sum(axis=1, keepdims=True)
+        kept = below | (equal & (np.cumsum(equal, axis=1) <= room))
+        values, places = values[kept].reshape(-1, count), places[kept].reshape(-1, count)
+    order = np.argsort(values, axis=1, kind="stable")
+    return np.take_along_axis(values, order, 1), np.take_along_axis(places, order, 1)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -172,21 +195,27 @@ def pca(features: np.ndarray, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
         for block in _blocks(width, rows):
             part = np.asarray(features[:, block], np.float64) - mean[block]
             gram += part @ part.T
-        values, vectors = np.linalg.eigh(gram)
-        values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
-        coordinates = vectors[:, :count] * np.sqrt(values[:count])
+        total, values, vectors = _leading(gram, count)
+        coordinates = vectors * np.sqrt(values)
     else:
         covariance = np.zeros((width, width))
         for block in _blocks(rows, width):
             part = np.asarray(features[block], np.float64) - mean
             covariance += part.T @ part
-        values, vectors = np.linalg.eigh(covariance)
-        values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
-        coordinates = np.concatenate([(np.asarray(features[block], np.float64) - mean) @ vectors[:, :count]
+        total, values, vectors = _leading(covariance, count)
+        coordinates = np.concatenate([(np.asarray(features[block], np.float64) - mean) @ vectors
                                       for block in _blocks(rows, width)])
     strongest = np.take_along_axis(coordinates, np.abs(coordinates).argmax(axis=0)[None], 0)
-    total = values.sum()
-    return coordinates * np.where(strongest < 0, -1, 1), values[:count] / (total if total > 0 else 1)
+    return coordinates * np.where(strongest < 0, -1, 1), values / (total if total > 0 else 1)
+
+
+def _leading(matrix: np.ndarray, count: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """A positive matrix's trace, its `count` largest eigenvalues, largest first, and their vectors as columns."""
+    from scipy.linalg import eigh
+
+    size = len(matrix)
+    values, vectors = eigh(matrix, subset_by_index=(size - count, size - 1))
+    return float(np.trace(matrix)), np.maximum(values[::-1], 0), vectors[:, ::-1]
 
 
 def tsne(features: np.ndarray, *, perplexity: float = 30.0, components: int = 50, seed: int = 0) -> np.ndarray:

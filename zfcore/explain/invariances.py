@@ -10,6 +10,7 @@ import numpy as np
 from .. import checks
 from ..network import Network
 from .ascent import read_targets
+from .progress import bar
 from .result import Result
 from .targets import pull
 
@@ -68,7 +69,8 @@ def hessian_vector(network: Network, x: np.ndarray, target: Any, v: np.ndarray, 
 
 
 def invariances(network: Network, x: np.ndarray, target: Any, *, count: int = 3, step: float = 0.1,
-                reach: float = 1.0, points: int = 21, tolerance: float = 1e-2, seed: int = 0) -> Invariances:
+                reach: float = 1.0, points: int = 21, tolerance: float = 1e-2, seed: int = 0,
+                progress: bool = False) -> Invariances:
     """The leading and trailing directions of a score's Hessian at its optimal stimulus.
 
     On the sphere |x| = const, with x the optimum, the second derivative along a unit tangent v is
@@ -86,6 +88,7 @@ def invariances(network: Network, x: np.ndarray, target: Any, *, count: int = 3,
     reach, points : the curves cover -reach to reach radians, in so many points
     tolerance : of Lanczos
     seed : of Lanczos's start
+    progress : show on stderr how many products with the Hessian were taken
 
     Returns
     -------
@@ -106,7 +109,8 @@ def invariances(network: Network, x: np.ndarray, target: Any, *, count: int = 3,
     checks.require(2 * count < image.size - 1, where, "count", count, f"less than half of {image.size} numbers")
     radius = float(np.linalg.norm(image))
     checks.require(radius > 0, where, "x", "all zero", "a stimulus with a direction")
-    curvatures, directions = _ends(network, image, target, count, step * radius, tolerance, seed)
+    with bar(None, "products with the Hessian", progress) as shown:
+        curvatures, directions = _ends(network, image, target, count, step * radius, tolerance, seed, shown)
     angles = np.linspace(-reach, reach, points)
     targets = read_targets(network, target)
     curves = np.stack([_curve(network, image, targets, direction, angles, radius) for direction in directions])
@@ -114,8 +118,8 @@ def invariances(network: Network, x: np.ndarray, target: Any, *, count: int = 3,
     return Invariances(image, curvatures, directions, angles, curves, targets.names()[0], settings)
 
 
-def _ends(network: Network, image: np.ndarray, target: Any, count: int, step: float, tolerance: float, seed: int
-          ) -> tuple[np.ndarray, np.ndarray]:
+def _ends(network: Network, image: np.ndarray, target: Any, count: int, step: float, tolerance: float, seed: int,
+          shown: Any) -> tuple[np.ndarray, np.ndarray]:
     """Both ends of the spectrum of the Hessian on the sphere, and its eigenvectors, largest first."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
@@ -129,6 +133,7 @@ def _ends(network: Network, image: np.ndarray, target: Any, count: int, step: fl
         return vector - normal * (normal @ vector)
 
     def product(vector: np.ndarray) -> np.ndarray:
+        shown.update()
         flat = tangent(np.asarray(vector, np.float64).ravel())
         bent = hessian_vector(network, image, target, flat.reshape(image.shape).astype(image.dtype), step)
         return radius**2 * tangent(bent.ravel().astype(np.float64)) - along * flat

@@ -9,6 +9,7 @@ import numpy as np
 from .. import checks
 from ..network import Network
 from .penalties import total_variation
+from .progress import bar
 from .result import Synthesis
 from .steps import Climber, amplitude
 
@@ -17,7 +18,7 @@ __all__ = ["inversion"]
 
 def inversion(network: Network, x: np.ndarray, layer: str, *, steps: int = 200, rate: float = 0.05,
               variation: float = 0.3, beta: float = 2.0, noise: float = 0.1, jitter: int = 0, seed: int = 0,
-              batch_size: int = 32) -> Synthesis:
+              batch_size: int = 32, progress: bool = False) -> Synthesis:
     """Minimise ||Phi(I) - Phi_0||^2 / ||Phi_0||^2 + variation * R_beta(I) / (height * width).
 
     Phi is a layer's tensor, Phi_0 its value for the given image, R_beta total variation in amplitudes (64 gray
@@ -36,6 +37,7 @@ def inversion(network: Network, x: np.ndarray, layer: str, *, steps: int = 200, 
         result smoother and less exact)
     seed : of the start; row i does not depend on the others
     batch_size : images in one walk
+    progress : show a bar on stderr
 
     Returns
     -------
@@ -55,23 +57,23 @@ def inversion(network: Network, x: np.ndarray, layer: str, *, steps: int = 200, 
     network.tensor_shape(layer)
     images, errors = np.empty(x.shape, x.dtype), np.zeros((steps + 1, len(x)), np.float32)
     size = x.dtype.type(amplitude(network))
-    for first in range(0, len(x), batch_size):
-        part = slice(first, min(first + batch_size, len(x)))
-        wanted = network.forward(x[part], to=layer).output
-        norms = np.square(wanted, dtype=np.float64).reshape(len(wanted), -1).sum(axis=1)
-        if not norms.all():
-            checks.fail(where, "layer", layer, f"one that image {first + int(np.argmin(norms))} excites at all")
-        begin = np.stack([np.random.default_rng([seed, row]).standard_normal(x.shape[1:], np.float32)
-                          for row in range(part.start, part.stop)]).astype(x.dtype) * x.dtype.type(noise)
-        images[part], errors[:, part] = _descend(network, begin, wanted, norms, layer, size, {
-            "steps": steps, "rate": rate, "variation": variation, "beta": beta, "jitter": jitter, "seed": seed})
     settings = {"layer": layer, "steps": steps, "rate": rate, "variation": variation, "beta": beta,
                 "noise": noise, "jitter": jitter, "seed": seed}
+    with bar(steps * -(-len(x) // batch_size), f"inversion of {layer}", progress) as shown:
+        for first in range(0, len(x), batch_size):
+            part = slice(first, min(first + batch_size, len(x)))
+            wanted = network.forward(x[part], to=layer).output
+            norms = np.square(wanted, dtype=np.float64).reshape(len(wanted), -1).sum(axis=1)
+            if not norms.all():
+                checks.fail(where, "layer", layer, f"one that image {first + int(np.argmin(norms))} excites at all")
+            begin = np.stack([np.random.default_rng([seed, row]).standard_normal(x.shape[1:], np.float32)
+                              for row in range(part.start, part.stop)]).astype(x.dtype) * x.dtype.type(noise)
+            images[part], errors[:, part] = _descend(network, begin, wanted, norms, layer, size, settings, shown)
     return Synthesis("inversion", images, errors, [layer] * len(x), np.zeros(len(x), bool), settings)
 
 
 def _descend(network: Network, x: np.ndarray, wanted: np.ndarray, norms: np.ndarray, layer: str,
-             size: np.floating, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+             size: np.floating, settings: dict[str, Any], shown: Any) -> tuple[np.ndarray, np.ndarray]:
     climber = Climber("adam", settings["rate"])
     errors = np.zeros((settings["steps"] + 1, len(x)), np.float32)
     shifts = np.random.default_rng([settings["seed"], 1_000_003])
@@ -97,6 +99,7 @@ def _descend(network: Network, x: np.ndarray, wanted: np.ndarray, norms: np.ndar
         climber.step(x, -slope)
         if low is not None:
             np.clip(x, low, high, out=x)
+        shown.update()
     x = x * size
     errors[-1] = distances(network.forward(x, to=layer).output)
     return x, errors

@@ -66,6 +66,12 @@ class Attribution(Result):
     signed: bool
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first rows."""
+        from ..pictures.fragments import attribution_fragment
+
+        return attribution_fragment(self)
+
 
 @dataclass
 class Synthesis(Result):
@@ -90,3 +96,24 @@ class Synthesis(Result):
     targets: list[str]
     dead: np.ndarray
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first images."""
+        from ..pictures.fragments import synthesis_fragment
+
+        return synthesis_fragment(self)
+
+@dataclass
+class Activations(Result):
+    """All maps of one layer: an activation grid's tiles, one row an image.
+
+    Attributes
+    ----------
+    layer : its name
+    maps : (N, maps, rows, columns)
+    """
+
+    kind: ClassVar[str] = "activations"
+
+    layer: str
+    maps: np.ndarray

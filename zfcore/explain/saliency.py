@@ -9,6 +9,7 @@ import numpy as np
 from .. import checks, rules
 from ..network import Network
 from ..rules import Rule
+from .progress import bar
 from .result import Attribution
 from .targets import Targets, pull, resolve
 
@@ -68,7 +69,15 @@ def saliency(network: Network, x: np.ndarray, target: Any = None, *, batch_size:
     Attribution, values (N, height, width), none below zero
     """
     found = gradient(network, x, target, batch_size=batch_size)
-    return Attribution("saliency", np.abs(found.values).max(axis=3), found.scores, found.targets, False)
+    return Attribution("saliency", _greatest_magnitude(found.values), found.scores, found.targets, False)
+
+
+def _greatest_magnitude(signal: np.ndarray) -> np.ndarray:
+    """max over c of |signal[..., c]|, a colour at a time: reducing a last axis of three is eight times slower."""
+    greatest = np.abs(signal[..., 0])
+    for colour in range(1, signal.shape[-1]):
+        np.maximum(greatest, np.abs(signal[..., colour]), out=greatest)
+    return greatest
 
 
 def gradient_times_input(network: Network, x: np.ndarray, target: Any = None, *, batch_size: int = 32
@@ -91,7 +100,7 @@ def gradient_times_input(network: Network, x: np.ndarray, target: Any = None, *,
 
 
 def smoothgrad(network: Network, x: np.ndarray, target: Any = None, *, samples: int = 25, noise: float = 0.15,
-               squared: bool = False, seed: int = 0, batch_size: int = 32) -> Attribution:
+               squared: bool = False, seed: int = 0, batch_size: int = 32, progress: bool = False) -> Attribution:
     """The mean gradient over noisy copies of each image.
 
     mean over i of d S(x + n_i) / d x, n_i ~ N(0, (noise * (max x - min x))^2), the spread taken image by
@@ -104,6 +113,7 @@ def smoothgrad(network: Network, x: np.ndarray, target: Any = None, *, samples: 
     noise : standard deviation, as a part of the image's range
     squared : average the squares of the gradients instead
     seed : of the noise; row i has its own stream, so that it does not depend on the other rows
+    progress : show a bar on stderr
 
     Returns
     -------
@@ -119,12 +129,14 @@ def smoothgrad(network: Network, x: np.ndarray, target: Any = None, *, samples: 
     total = np.zeros(x.shape, np.float64)
     generators = [np.random.default_rng([seed, row]) for row in range(len(x))]
     order = np.repeat(np.arange(len(x)), samples)
-    for start in range(0, len(order), batch_size):
-        rows = order[start:start + batch_size]
-        noisy = np.stack([x[row] + x.dtype.type(spread[row]) * generators[row].standard_normal(
-            x.shape[1:], np.float32).astype(x.dtype) for row in rows])
-        for row, signal in zip(rows, pull(network, noisy, targets[rows])[1], strict=True):
-            total[row] += np.square(signal) if squared else signal
+    with bar(len(order), "smoothgrad", progress, "image") as shown:
+        for start in range(0, len(order), batch_size):
+            rows = order[start:start + batch_size]
+            noisy = np.stack([x[row] + x.dtype.type(spread[row]) * generators[row].standard_normal(
+                x.shape[1:], np.float32).astype(x.dtype) for row in rows])
+            for row, signal in zip(rows, pull(network, noisy, targets[rows])[1], strict=True):
+                total[row] += np.square(signal) if squared else signal
+            shown.update(len(rows))
     values = (total / samples).astype(x.dtype)
     scores = _scores(network, x, targets, batch_size)
     return Attribution("smoothgrad", values, scores, targets.names(), not squared,

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, backends
 from ..files import atomic_folder, atomic_write, refuse_existing
 
 FORMAT, VERSION = "zfcore-result", 1
@@ -45,6 +45,7 @@ def network_hash(network: Any) -> str:
         for name, array in sorted(network.preprocessing.tensors().items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
     for name, array in sorted(network.parameters().items()):
+        array = backends.to_numpy(array)
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
@@ -160,3 +161,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
             and {"dtype", "sha256"} <= set(stored) for name, stored in arrays.items()):
         raise ResultError(f"{file}: not the manifest of a zfcore result")
     return manifest
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """What a saved folder is a result of; ResultError where it is none."""
+    return str(_manifest(Path(path)).get("kind"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, backends
 from ..files import Sink, atomic_write, refuse_existing
 from ..network import Network
 from .tensors import MAX_BYTES, TensorFile
@@ -36,7 +36,7 @@ def save(network: Network, path: str | os.PathLike[str], force: bool = False,
     metadata : further texts to keep, such as the accuracy; read back as `network.metadata`
     """
     target = refuse_existing(path, force)
-    tensors = dict(network.parameters())
+    tensors = {name: backends.to_numpy(array) for name, array in network.parameters().items()}
     if network.preprocessing is not None:
         tensors |= {PREPROCESSING + key: value for key, value in network.preprocessing.tensors().items()}
     config = json.dumps(network.to_config(), allow_nan=False)
@@ -44,7 +44,19 @@ def save(network: Network, path: str | os.PathLike[str], force: bool = False,
     extra = {str(key): str(value) for key, value in (metadata or {}).items()}
     if extra:
         texts["metadata"] = json.dumps(extra)
-    header: dict[str, Any] = {"__metadata__": texts}
+    write(target, tensors, texts)
+
+
+def write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
+    """Write any safetensors file, whole or not at all; what was there is replaced.
+
+    Parameters
+    ----------
+    path : the file
+    tensors : float32 or float64 arrays by name
+    texts : its metadata
+    """
+    header: dict[str, Any] = {"__metadata__": dict(texts)}
     offset = 0
     for key, array in tensors.items():
         header[key] = {"dtype": _DTYPES[str(array.dtype)], "shape": list(array.shape),
@@ -59,7 +71,7 @@ def save(network: Network, path: str | os.PathLike[str], force: bool = False,
         for array in tensors.values():
             file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
 
-    atomic_write(target, writer)
+    atomic_write(path, writer)
 
 
 def _fail(path: Path, what: str) -> ValueError:

@@ -81,9 +81,10 @@ def dropout_kernel(begin, end, y, x, first, threshold, scale, seed_low, seed_hig
 def copy_columns_kernel(begin, end, target, source, target_column, source_column, width):
     """One row: `width` columns of source go to target."""
     for i in range(begin, end):
-        to, given = target[i], source[i]
+        to = target[i, target_column:target_column + width]
+        given = source[i, source_column:source_column + width]
         for c in range(width):
-            to[target_column + c] = given[source_column + c]
+            to[c] = given[c]
 
 
 # ------------------------------------------------------------------------------------------------

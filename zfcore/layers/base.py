@@ -105,7 +105,8 @@ class Layer:
         """Signal at a one-cell output's input when one map of each item carries one value.
 
         What `backward` gives for that output signal (below a fused ReLU), without multiplying its
-        zeros; None where the layer has no such short cut. `shape` is the input's, with N.
+        zeros; None where the layer has no such short cut. `maps` are on the host, `values` the backend's;
+        `shape` is the input's, with N.
         """
         return None
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from .. import checks
 from ..geometry import Window, output_size, same_padding
 from ..rules import GRADIENT, Rule
@@ -125,11 +123,10 @@ class Convolution(Layer):
     def unit_gradient(self, ops: Any, maps: Any, values: Any, shape: Sequence[int]) -> Any:
         # The input has exactly the window's span: value times the map's filter, at its taps.
         weight = self.parameters["weight"]
-        maps = np.asarray(maps)
-        product = weight[maps] * np.asarray(values, weight.dtype)[:, None, None, None]
+        product = weight[ops.backend.asarray(maps)] * values[:, None, None, None]
         if self.groups == 1 and self._dilation == (1, 1):
             return product
-        signal = np.zeros(tuple(shape), weight.dtype)
+        signal = ops.backend.zeros(tuple(shape), weight.dtype)
         taps = signal[:, :: self._dilation[0], :: self._dilation[1]]
         channels = weight.shape[3]
         group = maps // (self.filters // self.groups)

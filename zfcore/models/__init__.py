@@ -11,6 +11,7 @@ from typing import Any
 from .. import checks
 from ..network import Network
 from .large import alexnet, vgg16, zfnet
+from .scaled import zfnet_cifar, zfnet_cifar_small, zfnet_mnist
 from .small import convnetjs, digits, five_class, mnist
 from .torchvision import ARCHITECTURES
 
@@ -29,11 +30,12 @@ MODELS: dict[str, Callable[..., Network]] = {
     "zfnet": zfnet, "alexnet": alexnet, "alexnet-dense": alexnet_dense,
     "alexnet-torchvision": ARCHITECTURES["torchvision/alexnet"].build,  # another name of the same
     "vgg16": vgg16, "mnist": mnist, "five-class": five_class, "convnetjs": convnetjs, "digits": digits,
+    "zfnet-cifar": zfnet_cifar, "zfnet-cifar-small": zfnet_cifar_small, "zfnet-mnist": zfnet_mnist,
     **{name: architecture.build for name, architecture in ARCHITECTURES.items()},
 }
 
 __all__ = ["MODELS", "alexnet", "alexnet_dense", "build", "convnetjs", "digits", "five_class", "mnist",
-           "vgg16", "zfnet"]
+           "vgg16", "zfnet", "zfnet_cifar", "zfnet_cifar_small", "zfnet_mnist"]
 
 
 def build(name: str, **options: Any) -> Network:

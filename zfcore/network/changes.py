@@ -57,7 +57,7 @@ class Changes:
 
     Attributes
     ----------
-    base : tensors of the unchanged image by name, the kept ones among them
+    base : tensors of the unchanged image by name, the kept ones among them, where the network runs
     """
 
     def __init__(self, network: Network, x: Any, keep: Collection[str], local: bool = True) -> None:
@@ -70,7 +70,7 @@ class Changes:
         self.nodes = network.below(self.keep)
         wanted = {name for node in self.nodes for name in node.inputs} | set(self.keep)
         network._check_parameters(self.nodes)
-        self.base = walk.up(network.ops, x, self.nodes, keep=wanted, run=DIRECT).kept
+        self.base = walk.up(network.ops, network._enter("Changes", x), self.nodes, keep=wanted, run=DIRECT).kept
         self.computed = 0  # multiply-adds so far, beside what whole passes would have taken
         self.dense = 0
 
@@ -84,7 +84,7 @@ class Changes:
 
         Returns
         -------
-        the kept tensors' changed parts by name
+        the kept tensors' changed parts by name, on the host
         """
         origins = np.asarray(origins, np.int64)
         shapes = self.network.shapes
@@ -93,7 +93,7 @@ class Changes:
         inside = (origins >= 0).all() and (origins + np.array(tiles.shape[1:3]) <= extent).all()
         checks.require(bool(inside), "Changes.run", "(tiles, origins)", (tiles.shape, "outside"),
                        f"tiles inside the image of {extent.tolist()}")
-        parts = {IMAGE: Part(tiles, origins)}
+        parts = {IMAGE: Part(self.network._enter("Changes.run", tiles), origins)}
         if not self.local:
             parts[IMAGE] = Part(self._whole(IMAGE, parts[IMAGE]), np.zeros_like(origins))
         found: dict[str, Part] = {name: part for name, part in parts.items() if name in self.keep}
@@ -108,11 +108,12 @@ class Changes:
             for name in set(node.inputs):
                 if last[name] == place:
                     del parts[name]
-        return found
+        return {name: Part(self.network.ops.backend.to_numpy(part.array), part.origins) for name, part in found.items()}
 
     def whole(self, name: str, part: Part) -> Any:
-        """A tensor of the changed images in full, (n, *shape): the base's with the changed part in it."""
-        return self._whole(name, part)
+        """A tensor of the changed images in full, (n, *shape), on the host: the base's with the changed part in it."""
+        array = self.network._enter("Changes.whole", part.array)
+        return self.network.ops.backend.to_numpy(self._whole(name, Part(array, part.origins)))
 
     def _step(self, node: Node, inputs: Sequence[Part]) -> tuple[Part, Part | None]:
         """Run a layer on what the changes of its inputs can reach."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks, initializers, ops, rules
+from .. import backends, checks, initializers, ops, rules
 from ..layers import Layer, Run, Shape, from_config
 from ..preprocessing import Preprocessing
 from ..rules import Rule
@@ -151,29 +151,45 @@ class Network:
         """The output for images (N, height, width, channels), preprocessed already."""
         return self.forward(x).output
 
+    def _enter(self, where: str, x: Any) -> Any:
+        """An array on the network's backend: NumPy's are taken there, another backend's are refused."""
+        kind = backends.kind(x)
+        if kind not in ("numpy", self.ops.backend.ARRAYS):
+            checks.fail(where, "x", f"an array of {kind}", f"numpy or {self.ops.backend.ARRAYS}", TypeError)
+        return x if kind == self.ops.backend.ARRAYS else self.ops.backend.asarray(x)
+
     def _check_input(self, x: Any) -> None:
         checks.floats(self.name or "Network", "x", x, 4)
         checks.require(tuple(x.shape[1:]) == self.shapes[IMAGE], self.name or "Network", "x.shape",
                        tuple(x.shape), f"(N, {', '.join(map(str, self.shapes[IMAGE]))})")
 
     def _check_parameters(self, nodes: Iterable[Node]) -> None:
+        """Require parameters, and have them where the network runs."""
+        nodes = list(nodes)
         missing = [node.name for node in nodes if not node.layer.parameters and self._parameter_shapes(node)]
         if missing:
             raise ValueError(f"layers {', '.join(missing)} have no parameters yet: "
                              "call initialize(seed) or load_parameters(values)")
+        for node in nodes:
+            for name, array in node.layer.parameters.items():
+                if self.ops.backend.ARRAYS != backends.kind(array):
+                    node.layer.parameters[name] = self._enter(node.name, array)
 
     def forward(self, x: Any, keep: Collection[str] = (), cache: bool = False, training: bool = False, *,
-                to: str | None = None, parameters: bool = True, seed: int = 0, step: int = 0) -> Forward:
+                to: str | None = None, parameters: bool = True, frozen: Collection[str] = (), seed: int = 0,
+                step: int = 0) -> Forward:
         """Walk up.
 
         Parameters
         ----------
-        x : (N, height, width, channels), preprocessed, in the parameters' dtype
+        x : (N, height, width, channels), preprocessed, in the parameters' dtype. What comes back is of its
+            kind: NumPy arrays for NumPy's, wherever the network runs, and the device's for the device's
         keep : tensors to return, as "conv3" or "conv5.pre"; all others are let go as early as possible
         cache : keep what `backward` needs
         training : dropout drops, batch norm uses the batch's statistics and moves its own
         to : the tensor to stop at; None: the output
         parameters : whether `backward` will want parameter gradients; without them caches are smaller
+        frozen : layers that run as at inference in a training pass too; without parameter gradients
         seed, step : of dropout: another step drops other units
 
         Returns
@@ -189,8 +205,11 @@ class Network:
         self._check_parameters(nodes)
         run = Run(training=training, parameters=cache and parameters, seed=seed, step=step,
                   algorithm=self.algorithm)
-        result = walk.up(self.ops, x, nodes, keep={*keep, top}, cache=cache, run=run)
-        result.tensor = top
+        result = walk.up(self.ops, self._enter("forward", x), nodes, keep={*keep, top}, cache=cache, run=run,
+                         frozen=frozen)
+        result.tensor, result.host = top, isinstance(x, np.ndarray)
+        if result.host:
+            result.kept = {name: self.ops.backend.to_numpy(array) for name, array in result.kept.items()}
         result.output = result.kept[top] if top in keep else result.kept.pop(top)
         return result
 
@@ -245,8 +264,15 @@ class Network:
             for name in chosen:
                 checks.one_of("backward", "parameters", name, self.nodes)
         wanted = {name for name in chosen if self._parameter_shapes(self.nodes[name])}
-        return walk.down(self.ops, nodes, forward.caches, seeds, rules.get(rule), parameters=wanted,
-                         inputs=inputs, keep=keep)
+        seeds = {name: self._enter("backward", array) for name, array in seeds.items()}
+        result = walk.down(self.ops, nodes, forward.caches, seeds, rules.get(rule), parameters=wanted,
+                           inputs=inputs, keep=keep)
+        if forward.host:
+            host = self.ops.backend.to_numpy
+            result.input = None if result.input is None else host(result.input)
+            for arrays in (result.gradients, result.kept):
+                arrays.update({name: host(array) for name, array in arrays.items()})
+        return result
 
     # Looking inside
 
@@ -317,7 +343,7 @@ class Network:
         Parameters
         ----------
         seed : an integer >= 0
-        scheme : "zf", "krizhevsky" or "he" (`zfcore.initializers`); None: the network's own
+        scheme : "zf", "krizhevsky", "he" or "zf-scaled" (`zfcore.initializers`); None: the network's own
         """
         scheme = scheme or self.scheme
         checks.one_of("initialize", "scheme", scheme, initializers.SCHEMES)
@@ -326,7 +352,8 @@ class Network:
         ones = initializers.ones_of_krizhevsky(kinds) if scheme == "krizhevsky" else set()
         for node in self.nodes.values():
             node.layer.parameters = {
-                key: initializers.draw(scheme, node.name, key, shape, seed, float(node.name in ones))
+                key: initializers.draw(scheme, node.name, key, shape, seed, float(node.name in ones),
+                                       IMAGE in node.inputs)
                 for key, shape in self._parameter_shapes(node).items()}
         return self
 
@@ -353,7 +380,7 @@ class Network:
             raise ValueError(f"load_parameters: {'; '.join(wrong)}")
         for node in self.nodes.values():
             node.layer.parameters = {
-                key: np.array(values[f"{node.name}.{key}"], np.float32, order="C", copy=copy or None)
+                key: np.array(backends.to_numpy(values[f"{node.name}.{key}"]), np.float32, order="C", copy=copy or None)
                 for key in self._parameter_shapes(node)}
         return self
 
@@ -378,6 +405,8 @@ class Network:
             "name": self.name,
             "input_shape": list(self.input_shape),
             "scheme": self.scheme,
+            # Left out where it is the usual one, so that hashes of networks stay what they were.
+            **({} if self.algorithm == "auto" else {"algorithm": self.algorithm}),
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_config(),
             "class_names": self.class_names,
             "layers": [{"name": node.name, "inputs": list(node.inputs), **node.layer.to_config()}
@@ -404,7 +433,7 @@ class Network:
             raise ValueError(f"{where}: class_names is a {type(names).__name__}; allowed: a list or null")
         try:
             network = cls(config.get("name", ""), config.get("input_shape", ()), class_names=names,
-                          scheme=config.get("scheme", "zf"),
+                          scheme=config.get("scheme", "zf"), algorithm=config.get("algorithm", "auto"),
                           preprocessing=described and Preprocessing.from_config(described, tensors))
             for entry in entries:
                 checks.require(isinstance(entry, dict) and {"name", "inputs", "type"} <= set(entry),

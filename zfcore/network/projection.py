@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import checks, rules
+from .. import backends, checks, rules
 from ..layers import Run
 from ..rules import Rule
 from ..units import Unit, tensor_node
@@ -97,8 +97,9 @@ def _positions(network: Network, x: np.ndarray, units: list[Unit], images: np.nd
     places: dict[int, np.ndarray] = {}
     for start in range(0, len(open_images), batch_size):
         chunk = open_images[start:start + batch_size]
-        tensor = network.features(x[np.asarray(chunk, np.intp)], (layer,))[layer]
-        places.update(zip(chunk, network.ops.map_maximum(tensor)[1], strict=True))
+        batch = network._enter("project", x[np.asarray(chunk, np.intp)])
+        tensor = network.features(batch, (layer,))[layer]
+        places.update(zip(chunk, backends.to_numpy(network.ops.map_maximum(tensor)[1]), strict=True))
     width = network.tensor_shape(layer)[1]
     result = []
     for unit, image in zip(units, images, strict=True):
@@ -134,6 +135,7 @@ def project(network: Network, x: np.ndarray, units: Any, rule: str | Rule = "dec
     """
     checks.integer("project", "batch_size", batch_size, 1)
     network._check_input(x)
+    x = backends.to_numpy(x)  # crops are cut there
     chosen, indices = _pairs(units, images, len(x))
     for unit in chosen:
         check_unit(network, unit)
@@ -183,6 +185,7 @@ def project_tiles(network: Network, tiles: np.ndarray, origins: np.ndarray, laye
     checks.integer(where, "batch_size", batch_size, 1)
     cone = network.cone(layer)
     checks.floats(where, "tiles", tiles, 4)
+    tiles = backends.to_numpy(tiles)
     checks.shape(where, "tiles", tiles, (len(tiles), *cone.size, network.input_shape[2]))
     maps, rows, columns = (np.asarray(values, np.intp) for values in (maps, rows, columns))
     shape = network.tensor_shape(layer)
@@ -204,39 +207,40 @@ def project_tiles(network: Network, tiles: np.ndarray, origins: np.ndarray, laye
 
 def _walk(network: Network, cone: Cone, tiles: np.ndarray, layer: str, maps: np.ndarray, rows: np.ndarray,
           columns: np.ndarray, rule: Rule, seed: str, allow_negative: bool) -> tuple[Any, Any]:
-    """Up to the units and down again, for one batch of tiles or of whole images."""
+    """Up to the units and down again, for one batch of tiles or of whole images, from the host and back."""
     checks.one_of("project", "seed", seed, SEEDS)
     nodes = network.below([layer])
     network._check_parameters(nodes)
     ops, top = network.ops, nodes[-1]
     frame = Frame() if cone.whole else Crop(cone, network.shapes, rows, columns)
     run = Run(parameters=False, algorithm="direct")  # on crops as on whole images: the same bits
-    forward = walk.up(ops, tiles, nodes, keep={layer}, cache=True, run=run, frame=frame)
+    forward = walk.up(ops, network._enter("project", tiles), nodes, keep={layer}, cache=True, run=run, frame=frame)
     tensor = forward.kept[layer]
     # In a crop the top tile is the unit itself.
-    place: tuple[Any, ...] = (np.arange(len(tiles)), maps)
+    indices = [np.arange(len(tiles)), maps]
     if len(top.shape) == 3:
-        inner = (rows, columns) if cone.whole else (0, 0)
-        place = (place[0], *inner, maps)
-    values = tensor[place]
+        indices[1:1] = [rows, columns] if cone.whole else [np.zeros_like(rows), np.zeros_like(columns)]
+    place = tuple(ops.backend.asarray(np.stack(indices)))
+    found = tensor[place]
+    values = ops.backend.to_numpy(found)
     if seed == "activation" and not allow_negative and (values < 0).any():
         worst = int(np.argmax(values < 0))
         unit = Unit(layer, int(maps[worst]), int(rows[worst]), int(columns[worst]))
         checks.fail("project", f"the value of {unit}", float(values[worst]),
                     "a value >= 0, or allow_negative=True, or seed='one'")
     signal = ops.backend.zeros(tensor.shape, tensor.dtype)
-    signal[place] = values if seed == "activation" else 1
+    signal[place] = found if seed == "activation" else 1
     seeds = {layer: signal}
     if not cone.whole:
-        short = _unit_step(network, top, forward, layer, signal, place, rule, frame)
+        short = _unit_step(network, top, forward, layer, signal, place, maps, rule, frame)
         if short is not None:
             nodes, seeds = nodes[:-1], {top.inputs[0]: short}
     backward = walk.down(ops, nodes, forward.caches, seeds, rule, frame=frame)
-    return backward.input, values
+    return ops.backend.to_numpy(backward.input), values
 
 
 def _unit_step(network: Network, top: walk.Node, forward: walk.Forward, layer: str, signal: Any,
-               place: tuple[Any, ...], rule: Rule, frame: Frame) -> Any:
+               place: tuple[Any, ...], maps: np.ndarray, rule: Rule, frame: Frame) -> Any:
     """The signal below the unit's own layer, without multiplying the zeros of all other maps."""
     ops, cache = network.ops, forward.caches[top.name]
     if tensor_node(layer)[1]:
@@ -244,5 +248,5 @@ def _unit_step(network: Network, top: walk.Node, forward: walk.Forward, layer: s
     else:
         below = top.layer.rectified(ops, signal, cache, rule, None)
     shape = cache.get("shape")
-    step = None if shape is None else top.layer.unit_gradient(ops, place[-1], below[place], shape)
+    step = None if shape is None else top.layer.unit_gradient(ops, maps, below[place], shape)
     return None if step is None else frame.back(ops, top, 0, step)

@@ -62,6 +62,7 @@ class Forward:
     caches : what the walk down needs, by layer; empty without cache=True
     nodes : names of the layers that ran, in order
     batch : number of images
+    host : whether the images came as NumPy's, so that arrays of the walk down go back as such
     """
 
     output: Any
@@ -70,6 +71,7 @@ class Forward:
     caches: dict[str, Any] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
     batch: int = 0
+    host: bool = False
 
 
 @dataclass
@@ -94,8 +96,9 @@ def layer_seed(seed: int, name: str) -> int:
 
 
 def up(ops: Any, x: Any, nodes: Sequence[Node], *, keep: Collection[str] = (), cache: bool = False,
-       run: Run = Run(), frame: Frame = Frame()) -> Forward:  # noqa: B008 (both are immutable)
-    """Run `nodes`, which are in topological order, on `x`.
+       run: Run = Run(), frame: Frame = Frame(), frozen: Collection[str] = ()  # noqa: B008 (both are immutable)
+       ) -> Forward:
+    """Run `nodes`, which are in topological order, on `x`; the `frozen` ones as at inference.
 
     A tensor is let go after its last consumer, unless it was asked for or a cache holds it.
     """
@@ -108,6 +111,8 @@ def up(ops: Any, x: Any, nodes: Sequence[Node], *, keep: Collection[str] = (), c
         inputs = [frame.enter(ops, node, index, tensors[name]) for index, name in enumerate(node.inputs)]
         own = replace(run, pre=node.name + PRE in keep, tile=frame.tile(node),
                       seed=layer_seed(run.seed, node.name) if run.training else 0)
+        if node.name in frozen:
+            own = replace(own, training=False, parameters=False)
         y, remembered = node.layer.forward(ops, *inputs, run=own)
         tensors[node.name] = result.output = y = frame.leave(ops, node, y)
         if own.pre:

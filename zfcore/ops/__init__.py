@@ -48,6 +48,11 @@ for _module in _MODULES:  # whichever way a user imports an operation, its array
 __all__ += list(OPERATIONS)
 
 
+def __getattr__(name: str) -> Any:
+    """Names that are no operations; the operations' own names are there since this module was run."""
+    raise AttributeError(f"module 'zfcore.ops' has no attribute {name!r}")
+
+
 class Ops:
     """All operations, bound to one backend; what layers receive as `ops`."""
 

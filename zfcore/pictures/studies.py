@@ -37,9 +37,9 @@ def occlusion_picture(result: Any, side: int = 224) -> np.ndarray:
               f"square {result.window[0]} x {result.window[1]}, step {result.stride[0]}"),
              (f"activity of {result.layer}:{result.map}", viridis(values),
               f"{np.nanmin(values):.4g} (dark) to {np.nanmax(values):.4g}\nwhole image: {result.whole_activity:.4g}")]
-    placed = np.zeros(result.image.shape, np.float32)
-    _place(placed, result.projection, result.projection_origin)
-    shades = signed(in_rgb_order(placed, result.channels), symmetric_scale(placed, 99.8))
+    canvas = np.zeros(result.image.shape, np.float32)
+    placed(canvas, result.projection, result.projection_origin)
+    shades = signed(in_rgb_order(canvas, result.channels), symmetric_scale(canvas, 99.8))
     items.append((f"projection of {result.unit}", shades, ""))
     if result.top_values is not None and len(result.top_values):
         left, right, _ = card_pictures(result.top_projections, result.top_patches, result.top_origins,
@@ -60,7 +60,7 @@ def occlusion_picture(result: Any, side: int = 224) -> np.ndarray:
     return titled_panels(items, side=side)
 
 
-def _place(target: np.ndarray, tile: np.ndarray, origin: Any) -> None:
+def placed(target: np.ndarray, tile: np.ndarray, origin: Any) -> None:
     """Copy what of a tile lies inside the image."""
     row, column = (int(value) for value in origin)
     begin, start = max(row, 0), max(column, 0)

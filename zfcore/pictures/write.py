@@ -33,8 +33,8 @@ def png(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     atomic_write(path, png_bytes(pixels))
 
 
-def encode_small(pixels: np.ndarray, limit: int) -> tuple[bytes, str]:
-    """A PNG where it takes at most `limit` bytes, else a JPEG of good quality.
+def encode_small(pixels: np.ndarray, limit: int, lossy: str = "JPEG") -> tuple[bytes, str]:
+    """A PNG where it takes at most `limit` bytes, else a JPEG (or WebP) of good quality.
 
     Photographs as PNG would make a page of hundreds of them ten times as large.
 
@@ -42,16 +42,21 @@ def encode_small(pixels: np.ndarray, limit: int) -> tuple[bytes, str]:
     ----------
     pixels : as for `png`
     limit : bytes
+    lossy : "JPEG", or "WEBP", which takes a third less
 
     Returns
     -------
-    (content, suffix) : suffix is ".png" or ".jpg"
+    (content, suffix) : suffix is ".png", ".jpg" or ".webp"
     """
+    checks.one_of("encode_small", "lossy", lossy, ("JPEG", "WEBP"))
     if pixels.size <= 8 * limit:  # else a PNG would not do, and trying takes long
         content = png_bytes(pixels)
         if len(content) <= limit:
             return content, ".png"
     stream = io.BytesIO()
-    _image(pixels[:, :, None] if pixels.ndim == 2 else pixels).save(
-        stream, "JPEG", quality=80, subsampling=0)
+    picture = _image(pixels[:, :, None] if pixels.ndim == 2 else pixels)
+    if lossy == "WEBP":
+        picture.save(stream, "WEBP", quality=72, method=3)
+        return stream.getvalue(), ".webp"
+    picture.save(stream, "JPEG", quality=80, subsampling=0)
     return stream.getvalue(), ".jpg"

@@ -32,7 +32,11 @@ class Job:
     originals : the decoded pictures at their own sizes
     targets : N classes, or N units of one layer
     layers : for the methods that look at layers; empty: each method's own
-    options : batch_size, seed, samples, shared, steps, preset
+    options : batch_size, seed, samples, shared, steps, window, stride
+    settings : of ascent
+    starts : of ascent, like x; None: the settings'
+    towards : the class that adversarial changes lead to; None: any other
+    progress : bars on stderr for what takes long
     """
 
     network: Network
@@ -42,6 +46,10 @@ class Job:
     targets: list[Any]
     layers: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    settings: explain.Settings = explain.PRESETS["default"]
+    starts: np.ndarray | None = None
+    towards: int | None = None
+    progress: bool = False
 
     @property
     def channels(self) -> str:
@@ -61,13 +69,12 @@ class Job:
 
 @dataclass
 class Column:
-    """One column: its heading, a picture and a note for each row, and the arrays behind it, if they are new."""
+    """One column: its heading, a picture and a note for each row, and what is saved of it, by the folder's name."""
 
     title: str
     pictures: list[np.ndarray]
     notes: list[str]
-    name: str = ""
-    result: Any = None
+    results: dict[str, Any] = field(default_factory=dict)
 
 
 def caption(name: str, classes: Sequence[str] | None) -> str:
@@ -114,8 +121,12 @@ def _attribution(method: Callable[..., explain.Attribution], job: Job, title: st
     pictures = attribution_pictures(found, job.pixels, job.channels, shared=job.options.get("shared", False))
     notes = [caption(name, job.network.class_names) + ("" if row.any() else ": zero everywhere")
              for name, row in zip(found.targets, found.values, strict=True)]
-    return Column(title, pictures, notes,
-                  title.replace("/", "_").replace(" ", "-"), found)
+    return Column(title, pictures, notes, {_folder(title): found})
+
+
+def _folder(title: str) -> str:
+    """A folder's name from a column's heading."""
+    return title.replace("/", "_").replace(" ", "-")
 
 
 def _plain(method: Callable[..., explain.Attribution], title: str) -> Callable[[Job], list[Column]]:
@@ -124,7 +135,12 @@ def _plain(method: Callable[..., explain.Attribution], title: str) -> Callable[[
 
 def _smoothgrad(job: Job) -> list[Column]:
     return [_attribution(explain.smoothgrad, job, "smoothgrad", samples=job.options["samples"],
-                         seed=job.options["seed"])]
+                         seed=job.options["seed"], progress=job.progress)]
+
+
+def _occlusion(job: Job) -> list[Column]:
+    return [_attribution(explain.occlusion, job, "occlusion", window=job.options["window"],
+                         stride=job.options["stride"], progress=job.progress)]
 
 
 def _on_layers(method: Callable[..., explain.Attribution], title: str) -> Callable[[Job], list[Column]]:
@@ -140,45 +156,48 @@ def _segment(job: Job) -> list[Column]:
     masks = explain.grabcut(job.pixels, found.values, seed=job.options["seed"])
     kept = explain.Attribution("segment", masks.astype(np.float32), found.scores, found.targets, False)
     return [Column("segment", [outlined(*pair) for pair in zip(job.pixels, masks, strict=True)],
-                   [f"{mask.mean():.0%} of the picture" for mask in masks], "segment", kept)]
+                   [f"{mask.mean():.0%} of the picture" for mask in masks], {"segment": kept})]
 
 
 def _activations(job: Job) -> list[Column]:
     columns = []
     for layer in job.layers or [default_layer(job.network)]:
         sheets = []
-        for row in job.x:
-            maps = explain.maps_of(job.network, row[None], layer)
+        found = explain.Activations(layer, np.stack([explain.maps_of(job.network, row[None], layer) for row in job.x]))
+        for maps in found.maps:
             tiles = heat(maps, symmetric_scale(maps, PERCENTILE), signed=bool((maps < 0).any()))
             sheets.append(grid(enlarge(tiles, 24), background=90))
-        columns.append(Column(f"activations {layer}", sheets, [f"{len(maps)} maps, one scale"] * len(sheets)))
+        columns.append(Column(f"activations {layer}", sheets, [f"{found.maps.shape[1]} maps, one scale"] * len(sheets),
+                              {_folder(f"activations-{layer}"): found}))
     return columns
 
 
 def _ascent(job: Job) -> list[Column]:
-    found = explain.ascent(job.network, job.targets, job.options.get("preset") or "default",
-                           seed=job.options["seed"], batch_size=job.options["batch_size"], **job.steps())
+    found = explain.ascent(job.network, job.targets, job.settings, start=job.starts, seed=job.options["seed"],
+                           batch_size=job.options["batch_size"], progress=job.progress)
     notes = [f"{caption(name, job.network.class_names)}: " + (
         "dead" if dead else f"{float(first):.3g} to {float(last):.3g}")
         for name, dead, first, last in zip(found.targets, found.dead, found.scores[0], found.scores[-1], strict=True)]
-    return [Column("ascent", list(job.restore(found.images)), notes, "ascent", found)]
+    return [Column("ascent", list(job.restore(found.images)), notes, {"ascent": found})]
 
 
 def _inversion(job: Job) -> list[Column]:
     columns = []
     for layer in job.layers or [default_layer(job.network)]:
         found = explain.inversion(job.network, job.x, layer, seed=job.options["seed"],
-                                  batch_size=job.options["batch_size"], **job.steps())
+                                  batch_size=job.options["batch_size"], progress=job.progress, **job.steps())
         columns.append(Column(f"inverted {layer}", list(job.restore(found.images)),
                               [f"error {float(value):.2g}" for value in found.scores[-1]],
-                              f"inversion-{layer.replace('/', '_')}", found))
+                              {_folder(f"inversion-{layer}"): found}))
     return columns
 
 
 def _dream(job: Job) -> list[Column]:
     columns = []
     for layer in job.layers or [default_layer(job.network)]:
-        shape, pictures = job.network.tensor_shape(layer), []
+        shape = job.network.tensor_shape(layer)
+        pictures: list[np.ndarray] = []
+        results: dict[str, Any] = {}
         checks.require(len(shape) == 3, "dream", "layer", layer, f"a layer of maps; {layer} has the shape {shape}")
         for original in job.originals:
             net = job.network.at_size(original.shape[0], original.shape[1], layer)
@@ -186,15 +205,18 @@ def _dream(job: Job) -> list[Column]:
             x = net.preprocessing.apply(original[None])
             sides = min(original.shape[:2]) / min(job.network.input_shape[:2])
             octaves = max(min(4, 1 + int(np.log(max(sides * 2.5, 1)) / np.log(1.4))), 1)
-            found = explain.dream(job.network, x, layer, octaves=octaves, seed=job.options["seed"], **job.steps())
+            found = explain.dream(job.network, x, layer, octaves=octaves, seed=job.options["seed"],
+                                  progress=job.progress, **job.steps())
+            results[_folder(f"dream-{layer}-{len(pictures) + 1}")] = found
             pictures.append(net.preprocessing.restore(found.images)[0])
         columns.append(Column(f"dream {layer}", pictures, [f"{picture.shape[1]} x {picture.shape[0]}"
-                                                           for picture in pictures]))
+                                                           for picture in pictures], results))
     return columns
 
 
 def _adversarial(job: Job) -> list[Column]:
-    found = explain.adversarial(job.network, job.x, batch_size=job.options["batch_size"])
+    found = explain.adversarial(job.network, job.x, job.towards, batch_size=job.options["batch_size"],
+                                progress=job.progress)
     names = job.network.class_names
     answers = [f"{_answer(before, sure, names)}, now " + (_answer(after, now, names) if worked else "the same")
                for before, sure, after, now, worked in zip(found.before, found.certainty_before, found.after,
@@ -205,7 +227,7 @@ def _adversarial(job: Job) -> list[Column]:
                for row, scale in zip(gray_levels, scales, strict=True)]
     sizes = [f"magnified; at most {np.abs(row).max():.2g} of 255" for row in gray_levels]
     return [Column("change", changes, sizes),
-            Column("adversarial", list(job.restore(found.images)), answers, "adversarial", found)]
+            Column("adversarial", list(job.restore(found.images)), answers, {"adversarial": found})]
 
 
 def _answer(index: int, share: float, names: Sequence[str] | None) -> str:
@@ -222,6 +244,7 @@ COLUMNS: dict[str, Callable[[Job], list[Column]]] = {
     "cam": _plain(explain.cam, "cam"),
     "gradcam": _on_layers(explain.gradcam, "gradcam"),
     "guided-gradcam": _on_layers(explain.guided_gradcam, "guided-gradcam"),
+    "occlusion": _occlusion,
     "segment": _segment,
     "activations": _activations,
     "ascent": _ascent,

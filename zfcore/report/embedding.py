@@ -76,12 +76,13 @@ def scatter(points: np.ndarray, labels: np.ndarray | None, names: list[str] | No
 def write(folder: Path, network: Network, source: Images, layers: list[str], options: dict[str, Any], scratch: Path
           ) -> dict[str, Any]:
     """Compute, draw and save; returns a summary for each layer."""
-    thumbnails = _thumbnails(network, source)
+    shown = np.unique(np.linspace(0, len(source) - 1, min(len(source), MOST_SHOWN)).round().astype(int))
+    thumbnails = _thumbnails(network, source, shown)
     found: dict[str, Any] = {}
     entries = []
     for layer in layers:
         features = explain.extract(network, source, layer, batch_size=options["batch_size"],
-                                   memory_limit=options["memory_limit"], scratch=scratch)
+                                   memory_limit=options["memory_limit"], scratch=scratch, progress=True)
         if options["method"] == "tsne":
             points = explain.tsne(features, seed=options["seed"],
                                   perplexity=min(options["perplexity"], max((len(source) - 1) / 3, 1)))
@@ -92,13 +93,12 @@ def write(folder: Path, network: Network, source: Images, layers: list[str], opt
         indices, distances = explain.nearest(features, features, count, metric=metric)
         same = _same_class(source.labels, _others(indices)[:, 0])
         stem = layer.replace("/", "_")
-        shown = np.arange(min(len(source), MOST_SHOWN))
         cells = explain.grid_layout(points[shown])
-        png(folder / f"{stem}-grid.png", laid_out(thumbnails[shown], cells))
+        png(folder / f"{stem}-grid.png", laid_out(thumbnails, cells))
         png(folder / f"{stem}-scatter.png", scatter(points, source.labels, source.class_names))
-        png(folder / f"{stem}-neighbours.png", _neighbours(thumbnails, indices, distances, options["queries"]))
+        png(folder / f"{stem}-neighbours.png", _neighbours(network, source, indices, distances, options["queries"]))
         results.save(folder / stem, "embedding", {"layer": layer, **options, "names": source.names},
-                     {"points": np.asarray(points, np.float64), "cells": cells, "neighbours": indices,
+                     {"points": np.asarray(points, np.float64), "shown": shown, "cells": cells, "neighbours": indices,
                       "distances": distances})
         found[layer] = {"metric": metric, "features": int(features.shape[1]), "same_class": same,
                         "points": f"{stem}/points.npy"}
@@ -126,10 +126,10 @@ def _others(indices: np.ndarray) -> np.ndarray:
     return np.take_along_axis(indices, order, 1)[:, :-1]
 
 
-def _thumbnails(network: Network, source: Images, side: int = 96) -> np.ndarray:
-    """Small pictures of all images, uint8 (N, height, width, channels)."""
+def _thumbnails(network: Network, source: Images, indices: np.ndarray, side: int = 96) -> np.ndarray:
+    """Small pictures of some images, uint8 (n, height, width, channels)."""
     tiles = []
-    for index in range(len(source)):
+    for index in indices.tolist():
         tiles.append(resize_tiles(source.load(index, network.preprocessing)[None], side // 2, side)[0])
     return np.stack(tiles)
 
@@ -144,12 +144,16 @@ def laid_out(tiles: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return grid(sheet, int(columns), gap=0)
 
 
-def _neighbours(tiles: np.ndarray, indices: np.ndarray, distances: np.ndarray, queries: int) -> np.ndarray:
+def _neighbours(network: Network, source: Images, indices: np.ndarray, distances: np.ndarray, queries: int
+                ) -> np.ndarray:
     """Rows of an image and its nearest others, with their distances."""
-    chosen = np.unique(np.linspace(0, len(tiles) - 1, min(queries, len(tiles))).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(queries, len(source))).round().astype(int))
     others = _others(indices)
     order = np.argsort(indices == np.arange(len(indices))[:, None], axis=1, kind="stable")
     lengths = np.take_along_axis(distances, order, 1)[:, :-1]
-    rows = [[(tiles[row], ""), *((tiles[other], f"{length:.3g}") for other, length in
-                                 zip(others[row], lengths[row], strict=True))] for row in chosen]
+    rows = []
+    for row in chosen.tolist():
+        tiles = _thumbnails(network, source, np.array([row, *others[row]]))
+        rows.append([(tiles[0], ""), *((tile, f"{length:.3g}") for tile, length in
+                                       zip(tiles[1:], lengths[row], strict=True))])
     return panels(rows, titles=["image", "nearest first"], side=96)

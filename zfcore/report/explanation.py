@@ -26,6 +26,8 @@ TEXTS = {
     "cam": "Class activation map: red speaks for the class, blue against it (Zhou et al. 2016).",
     "gradcam": "Grad-CAM: which places of a layer's maps speak for the score (Selvaraju et al. 2017).",
     "guided-gradcam": "Guided backpropagation times Grad-CAM's map.",
+    "occlusion": "How much the score falls with each pixel behind a gray square: red where it falls, blue where it "
+                 "rises (Zeiler and Fergus 2014).",
     "segment": "GrabCut, seeded by the saliency map: no one taught it outlines.",
     "activations": "Every map of a layer for this picture, on one scale.",
     "ascent": "A picture made to raise the score, starting from none; the score before and after.",
@@ -43,11 +45,17 @@ def columns(methods: Sequence[str], job: Job, names: Sequence[str]) -> list[Colu
     return [first, *(column for method in methods for column in COLUMNS[method](job))]
 
 
+def ascent_rows(job: Job, across: int = 6) -> tuple[list[list[tuple[np.ndarray, str]]], dict[str, Result]]:
+    """What several targets of one picture climbed to, which need not stand beside it."""
+    column = COLUMNS["ascent"](job)[0]
+    cells = list(zip(column.pictures, column.notes, strict=True))
+    return [cells[start:start + across] for start in range(0, len(cells), across)], column.results
+
+
 def facet_rows(job: Job, count: int) -> tuple[list[list[tuple[np.ndarray, str]]], explain.Facets]:
     """Starts above, what they became below."""
-    found = explain.facets(job.network, job.x, job.targets[0], job.options.get("preset") or "default",
-                           count=min(count, len(job.x)), seed=job.options["seed"],
-                           batch_size=job.options["batch_size"], **job.steps())
+    found = explain.facets(job.network, job.x, job.targets[0], job.settings, count=min(count, len(job.x)),
+                           seed=job.options["seed"], batch_size=job.options["batch_size"], progress=job.progress)
     sizes = np.bincount(found.clusters)
     return [[(picture, f"{size} pictures") for picture, size in
              zip(job.restore(found.starts), sizes, strict=True)],
@@ -57,11 +65,12 @@ def facet_rows(job: Job, count: int) -> tuple[list[list[tuple[np.ndarray, str]]]
 
 def invariance_rows(job: Job) -> tuple[list[list[tuple[np.ndarray, str]]], explain.Invariances]:
     """A row for each direction: the direction, and the stimulus turned towards it."""
-    climbed = explain.ascent(job.network, job.targets[:1], job.options.get("preset") or "default",
-                             seed=job.options["seed"], **job.steps())
+    climbed = explain.ascent(job.network, job.targets[:1], job.settings, start=job.starts, seed=job.options["seed"],
+                             progress=job.progress)
     if climbed.dead[0]:
         raise ValueError(f"invariances: target is {climbed.targets[0]}, which nothing excites; allowed: a live unit")
-    found = explain.invariances(job.network, climbed.images, job.targets[0], seed=job.options["seed"])
+    found = explain.invariances(job.network, climbed.images, job.targets[0], seed=job.options["seed"],
+                                progress=job.progress)
     radius, rows = float(np.linalg.norm(found.stimulus)), []
     part = _field(job)
     middle = len(found.angles) // 2

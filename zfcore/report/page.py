@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import __version__, checks
+from .. import __version__, backends, checks
 from ..data.decode import printable
 from ..files import atomic_write
 from ..kernels.threads import get_num_threads
-from ..pictures import atlas_picture, card_pictures, encode_small, filter_picture, png
+from ..pictures import card_pictures, encode_small, filter_picture, png
 from ..study import results
 from ..study.atlas import Atlas
+from ..study.tables import csv_text
 from ..study.top import LayerTop
-from .sanity import sanity_pictures
+from .sanity import Check, Sanity, random_twin
+from .sheets import Sheet, Strongest
 
 PROJECTION_LIMIT = 512 * 2**20  # bytes of projections that are kept as arrays beside the page
 PNG_LIMIT = 12_000  # bytes; a card's larger pictures become JPEG
@@ -39,7 +41,8 @@ RULES = {
 def write(folder: str | os.PathLike[str], atlas: Atlas, *, rule: str = "deconvnet", network: Any = None,
           title: str | None = None, accuracy: float | None = None, facts: Mapping[str, Any] | None = None,
           sanity: bool = True, save_arrays: bool = True, projection_limit: int = PROJECTION_LIMIT,
-          progress: bool = False, force: bool = False) -> Path:
+          progress: bool = False, force: bool = False, maps: Sequence[int] | None = None,
+          seed: str = "activation") -> Path:
     """Write an atlas's page, its pictures and its arrays into a folder.
 
     Parameters
@@ -51,11 +54,13 @@ def write(folder: str | os.PathLike[str], atlas: Atlas, *, rule: str = "deconvne
     title : of the page
     accuracy : of the network on the images, 0..1, if it is known
     facts : further names and values for the page's head
-    sanity : add a sanity check to every layer
+    sanity : add a sanity check to every map
     save_arrays : keep the atlas in `atlas/` and the projections in `projections/`
     projection_limit : projections of more bytes are not kept as arrays (`Atlas.project` makes them)
     progress : show a bar on stderr
     force : write over an earlier page
+    maps : the maps of every layer that are shown; None: all of them
+    seed : "activation" or "one", the signal at the units that are projected
 
     Returns
     -------
@@ -65,15 +70,21 @@ def write(folder: str | os.PathLike[str], atlas: Atlas, *, rule: str = "deconvne
     if (root / "index.html").exists() and not force:
         raise FileExistsError(f"{root / 'index.html'} exists already; force=True (--force) replaces it")
     checks.one_of("report", "rule", rule, RULES)
+    checks.one_of("report", "seed", seed, ("activation", "one"))
+    for name, part in atlas.layers.items():
+        for index in maps if maps is not None else ():
+            checks.require(0 <= index < part.maps, "report", "maps", index, f"0 to {part.maps - 1} in layer {name}")
     if network is not None:
         atlas.with_network(network)
     if atlas.network is None:
         checks.fail("report", "network", None, "the network that was scanned")
     (root / "pictures").mkdir(parents=True, exist_ok=True)
-    page = _Page(root, atlas, rule, sanity, save_arrays, projection_limit)
+    page = _Page(root, atlas, rule, seed, maps, sanity, save_arrays, projection_limit)
     arrays = page.layers(progress)
     if save_arrays:
         atlas.save(root / "atlas", force=force)
+    if sanity:
+        atomic_write(root / "sanity.csv", csv_text(page.checks).encode())
     names = {"title": title or f"What {printable(atlas.network_name) or 'the network'} responds to",
              "facts": page.facts(accuracy, facts or {}), "arrays": arrays}
     text = _environment().get_template("atlas.html").render(**names, **page.values())
@@ -98,10 +109,15 @@ def number_text(value: float) -> str:
 class _Page:
     """What the template needs, layer by layer; pictures are written on the way."""
 
-    def __init__(self, root: Path, atlas: Atlas, rule: str, sanity: bool, save_arrays: bool, limit: int) -> None:
-        self.root, self.atlas, self.rule, self.sanity = root, atlas, rule, sanity
+    def __init__(self, root: Path, atlas: Atlas, rule: str, seed: str, maps: Sequence[int] | None, sanity: bool,
+                 save_arrays: bool, limit: int) -> None:
+        self.root, self.atlas, self.rule, self.seed = root, atlas, rule, seed
+        self.twin = random_twin(atlas.network) if sanity else None
+        self.checks = [("layer", "map", "other", "likeness_to_random_weights", "likeness_to_other")]
         self.channels = atlas.preprocessing.channels
-        needed = sum(4 * part.patches.size for part in atlas.layers.values())
+        self.maps = {name: np.arange(part.maps) if maps is None else np.unique(np.asarray(maps, np.intp))
+                     for name, part in atlas.layers.items()}
+        needed = sum(4 * part.patches[0].size * len(self.maps[name]) for name, part in atlas.layers.items())
         self.keep, self.save_arrays = save_arrays and needed <= limit, save_arrays
         self.shown: list[dict[str, Any]] = []
         self.rows = {row.name: row for row in atlas.network.layers()}
@@ -111,11 +127,12 @@ class _Page:
         from tqdm import tqdm
 
         kept: dict[str, np.ndarray] = {}
-        total = sum(part.maps for part in self.atlas.layers.values())
+        total = sum(len(maps) for maps in self.maps.values())
         with tqdm(total=total, desc="report", unit="map", disable=not progress) as bar, \
                 ThreadPoolExecutor(get_num_threads(), thread_name_prefix="zfcore-report") as pool:
             for number, (name, part) in enumerate(self.atlas.layers.items()):
-                pixels = np.zeros(part.patches.shape, np.float32) if self.keep else None
+                shape = len(self.maps[name]), *part.patches.shape[1:]
+                pixels = np.zeros(shape, np.float32) if self.keep else None
                 self.shown.append(self._layer(number, name, part, pixels, pool, bar))
                 if pixels is not None:
                     kept[f"layer{number}"] = pixels
@@ -123,8 +140,9 @@ class _Page:
             return "none were kept."
         if not self.keep:
             return "folder atlas (Atlas.load); projections were not kept, Atlas.project makes them."
-        description = {"layers": list(self.atlas.layers), "rule": self.rule, "channels": self.channels,
-                       "hashes": self.atlas.hashes}
+        description = {"layers": list(self.atlas.layers), "rule": self.rule, "seed": self.seed,
+                       "channels": self.channels, "hashes": self.atlas.hashes,
+                       "maps": {name: maps.tolist() for name, maps in self.maps.items()}}
         results.save(self.root / "projections", "projections", description, kept, force=True)
         return "folders atlas and projections (Atlas.load, numpy.load)."
 
@@ -132,28 +150,37 @@ class _Page:
                pool: ThreadPoolExecutor, bar: Any) -> dict[str, Any]:
         folder = f"pictures/{number}-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"
         (self.root / folder).mkdir(exist_ok=True)
-        alive = np.flatnonzero(part.filled[:, 0] & ~part.dead)
-        color = 3 if part.patches.shape[4] == 3 else 1
-        cards, sheet = [], _SheetChoice(alive, color)
-        for maps, projected in self.atlas.projections(name, maps=alive, rule=self.rule):
+        chosen = self.maps[name]
+        alive = chosen[part.filled[chosen, 0] & ~part.dead[chosen]]
+        sanity = None if self.twin is None else Sanity(self.atlas, self.twin, name, self.rule, LINE)
+        cards, sheet = [], Sheet(alive, 3 if part.patches.shape[4] == 3 else 1)
+        strongest, alike = Strongest(part.values.shape[1], LINE), []
+        for maps, projected in self.atlas.projections(name, maps=alive, rule=self.rule, seed=self.seed):
             if pixels is not None:
-                pixels[maps] = projected
+                pixels[np.searchsorted(chosen, maps)] = projected
+            found = [None] * len(maps) if sanity is None else sanity.checks(maps, projected)
 
-            def draw(line: int, maps: np.ndarray = maps, projected: np.ndarray = projected) -> Any:
-                index = int(maps[line])
-                return self._card(folder, name, part, index, projected[line])
+            def draw(line: int, maps: np.ndarray = maps, projected: np.ndarray = projected, found: Any = found) -> Any:
+                return self._card(folder, name, part, int(maps[line]), projected[line], found[line])
 
             for line, (card, pictures) in enumerate(pool.map(draw, range(len(maps)))):
                 cards.append(card)
                 sheet.offer(int(maps[line]), pictures, card)
+                strongest.offer(pictures)
+            for index, check in zip(maps.tolist(), found, strict=True):
+                if check is not None:
+                    alike.append(check.likeness)
+                    self.checks.append((name, index, *("" if each is None else each for each in (
+                        check.other, *(None if each is None else f"{each:.3f}" for each in check.likeness)))))
             bar.update(len(maps))
-        bar.update(part.maps - len(alive))
+        bar.update(len(chosen) - len(alive))
         return {"name": name, "text": self._text(name, part), "cards": cards,
-                "dead": [(f"{name}:{index}", int(index)) for index in np.flatnonzero(part.dead)],
+                "dead": [(f"{name}:{index}", int(index)) for index in chosen[part.dead[chosen]]],
                 "sheet": sheet.write(self.root, folder, name),
-                "sanity": self._sanity(folder, name, part, alive)}
+                "strongest": strongest.write(self.root, f"{folder}-strongest"), "sanity": _likeness(alike)}
 
-    def _card(self, folder: str, name: str, part: LayerTop, index: int, projected: np.ndarray) -> Any:
+    def _card(self, folder: str, name: str, part: LayerTop, index: int, projected: np.ndarray, check: Check | None
+              ) -> Any:
         """A card's pictures, written, and its text."""
         left, right, scale = card_pictures(
             projected, part.patches[index], part.origins[index], self.atlas.image_shape, self.channels,
@@ -169,7 +196,8 @@ class _Page:
         card = {"unit": f"{name}:{index}", "strongest": number_text(float(part.values[index, 0])),
                 "projections": self._picture(f"{folder}/{index}-projections", left),
                 "patches": self._picture(f"{folder}/{index}-patches", right), "scale": number_text(scale),
-                "entries": entries, "classes": _histogram(labels)}
+                "entries": entries, "classes": _histogram(labels),
+                "sanity": None if check is None else self._sanity(folder, name, index, check)}
         return card, (left, right)
 
     def _label(self, image: int) -> str | None:
@@ -192,19 +220,17 @@ class _Page:
             f"each unit sees {field.size[0]} x {field.size[1]} pixels, neighbours are {field.stride[0]} apart")
         return f"{part.maps} feature maps{size}; {sees}."
 
-    def _sanity(self, folder: str, name: str, part: LayerTop, alive: np.ndarray) -> list[dict[str, Any]]:
-        if not self.sanity or not len(alive):
-            return []
-        found = []
-        for number, (pixels, text) in enumerate(sanity_pictures(self.atlas, name, alive, self.rule, LINE)):
-            found.append({**self._picture(f"{folder}/sanity-{number}", pixels), "text": text})
-        return found
+    def _sanity(self, folder: str, name: str, index: int, check: Check) -> dict[str, Any]:
+        """A map's sanity check, written, and what the page says of it."""
+        return {**self._picture(f"{folder}/{index}-sanity", check.picture),
+                "other": None if check.other is None else f"{name}:{check.other}",
+                "likeness": ["-" if each is None else f"{each:.2f}" for each in check.likeness]}
 
     def _filters(self) -> dict[str, Any] | None:
         """The filters that look at pixels, if there are any and they can be shown."""
         for row in self.rows.values():
             if row.type == "Convolution" and row.inputs == ("input",):
-                weight = np.asarray(self.atlas.network.parameters()[f"{row.name}.weight"])
+                weight = backends.to_numpy(self.atlas.network.parameters()[f"{row.name}.weight"])
                 if weight.shape[3] not in (1, 3):
                     return None
                 pixels = filter_picture(weight, self.channels, background=LINE)
@@ -239,42 +265,21 @@ class _Page:
         provenance = [("network, SHA-256", atlas.hashes["network"]), ("data set, SHA-256", atlas.hashes["images"]),
                       ("decoded pixels", atlas.hashes["pixels"]),
                       ("images scanned", f"{parts or 'none'} of {atlas.count}"), ("rule", self.rule),
+                      ("signal", "the activation" if self.seed == "activation" else "1 at every unit"),
                       ("preprocessing", repr(atlas.preprocessing))]
-        return {"top": atlas.top, "layers": self.shown, "filters": self._filters(), "example": first,
+        columns = max(int(np.ceil(np.sqrt(atlas.top))), 1)
+        return {"top": atlas.top, "columns": columns, "rows": -(-atlas.top // columns), "layers": self.shown,
+                "filters": self._filters(), "example": first,
                 "rule": {"text": text, "caveat": caveat}, "labelled": bool(atlas.labels),
                 "one_per_image": atlas.one_per_image, "version": __version__,
                 "skipped": [printable(reason) for reason in atlas.skipped.values()],
                 "provenance": provenance + list(atlas.versions.items())}
 
 
-class _SheetChoice:
-    """The maps of a layer that go on its one sheet: as many as fit, evenly spread."""
-
-    def __init__(self, alive: np.ndarray, color: int) -> None:
-        self.alive, self.color = alive, color
-        self.wanted: set[int] | None = None
-        self.cards: list[Any] = []
-        self.texts: list[tuple[str, str]] = []
-
-    def offer(self, index: int, pictures: tuple[np.ndarray, np.ndarray], card: Mapping[str, Any]) -> None:
-        """Take the map's card if it was chosen; the first card's size decides how many fit."""
-        if self.wanted is None:
-            height, width = pictures[0].shape[:2]
-            fit = int(np.clip((9e6 / self.color) / (2.2 * width * 1.2 * height), 4, 64))
-            spread = np.linspace(0, len(self.alive) - 1, min(fit, len(self.alive))).round().astype(int)
-            self.wanted = set(self.alive[spread].tolist())
-        if index in self.wanted:
-            self.cards.append(pictures)
-            self.texts.append((card["unit"], f"max {card['strongest']}"))
-
-    def write(self, root: Path, folder: str, name: str) -> str | None:
-        """Write the sheet; its path, or None where there is nothing to show."""
-        if not self.cards:
-            return None
-        labels, notes = zip(*self.texts, strict=True)
-        path = f"{folder}.png"
-        png(root / path, atlas_picture(self.cards, labels, notes, title=name))
-        return path
+def _likeness(found: list[tuple[float | None, float | None]]) -> list[str] | None:
+    """Medians of a layer's likeness to random weights and to other maps, for people."""
+    columns = [[each for each in column if each is not None] for column in zip(*found, strict=True)]
+    return [f"{np.median(column):.2f}" if column else "-" for column in columns] or None
 
 
 def _histogram(labels: list[str | None], most: int = 4) -> list[tuple[str, int]]:

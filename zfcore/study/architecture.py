@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import checks, rules
+from .. import backends, checks, rules
 from . import results
 from .saved import Saved, network_pixels
 from .scan import scan
@@ -145,7 +145,7 @@ def architecture(networks: Sequence[Any], images: Any, *, labels: Sequence[str] 
         layer = net.nodes[first].layer
         stride = checks.pair(where, "stride", layer.stride, 1)
         checks.require(stride[0] == stride[1], where, f"the stride of {first} in {label!r}", stride, "one number")
-        weight = np.asarray(layer.parameters["weight"])
+        weight = backends.to_numpy(layer.parameters["weight"])
         parts["filters"] = np.array(weight, np.float32)
         power, rms = spectra(weight), np.sqrt(np.mean(np.asarray(weight, np.float64) ** 2, axis=(1, 2, 3)))
         parts["rms"], parts["spectra"] = rms, np.fft.fftshift(power.mean(axis=0))
@@ -202,7 +202,7 @@ def _aliased(network: Any, layer: str, stride: int, images: Any, most: int, batc
 
     source = open_images(images)
     chosen = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int))
-    weight = network.nodes[layer].layer.parameters["weight"]
+    weight = backends.to_numpy(network.nodes[layer].layer.parameters["weight"])
     total = np.zeros(weight.shape[0])
     beyond = np.zeros(weight.shape[0])
     for index in chosen:

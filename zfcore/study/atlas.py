@@ -99,6 +99,12 @@ class Atlas:
         return {"network": self.network_name, "images": self.count, "scanned": self.scanned,
                 "skipped": len(self.skipped), "top": self.top, "layers": layers, "hashes": self.hashes}
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: counts, and some maps' strongest patches."""
+        from ..pictures.fragments import atlas_fragment
+
+        return atlas_fragment(self)
+
     def with_network(self, network: Any) -> Atlas:
         """Attach the network that the atlas was made with; AtlasError if it is another one."""
         given = results.network_hash(network)

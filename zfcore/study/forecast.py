@@ -16,6 +16,7 @@ from .top import patch_size
 
 ENTRY_SECONDS = 1e-3  # about what cutting, drawing and encoding one entry of a report takes ...
 PIXEL_SECONDS = 1.5e-7  # ... and each pixel of its patch
+CHECKED = 3  # of a map's entries: as many stand in a report's sanity check, projected two more times
 
 
 @dataclass
@@ -103,7 +104,8 @@ def report_seconds(network: Any, layers: Mapping[str, int], top: int, seconds_of
     for layer, maps in layers.items():
         height, width = patch_size(network.cone(layer))
         drawing = ENTRY_SECONDS + PIXEL_SECONDS * height * width
-        seconds += maps * top * (each * projection_work(network, layer) + drawing)
+        projected = top + 2 * min(CHECKED, top)
+        seconds += maps * (projected * each * projection_work(network, layer) + top * drawing)
     return seconds
 
 

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import checks, rules
+from .. import backends, checks, rules
+from ..geometry import window_starts
 from ..network.changes import Changes
 from . import results
 from .atlas import Atlas
@@ -136,12 +137,6 @@ class Occlusion(Saved):
         return [int(self.rows[i]), int(self.columns[j])]
 
 
-def starts(size: int, window: int, stride: int) -> np.ndarray:
-    """First cells of windows along an axis: from 0 by the stride, the last one moved inside."""
-    last = size - window
-    return np.array([*range(0, last, stride), last], np.int64)
-
-
 def strongest_map(network: Any, x: Any, layer: str) -> int:
     """The map of a layer with the largest activation in one image (the first of equal ones)."""
     tensor = np.asarray(network.features(x, [layer])[layer])
@@ -210,12 +205,12 @@ def occlusion(network: Any, image: Any, layer: str | None = None, *, map: int | 
     x = prepare(pixels)
     keep = [layer] + ([network.output] if count and network.output != layer else [])
     changes = Changes(network, x, keep, local)
-    base = np.asarray(changes.base[layer])
+    base = backends.to_numpy(changes.base[layer])
     map = int(base.reshape(-1, shape[-1]).max(axis=0).argmax()) if map is None else map
-    whole = probabilities(network, np.asarray(changes.base[network.output]))[0] if count else None
+    whole = probabilities(network, backends.to_numpy(changes.base[network.output]))[0] if count else None
     if number is None and whole is not None:
         number = int(whole.argmax())
-    rows, columns = starts(height, size[0], step[0]), starts(width, size[1], step[1])
+    rows, columns = (window_starts(*sides) for sides in zip((height, width), size, step, strict=True))
     places = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
     # The square's numbers depend on its place where the mean does: preprocess a whole image of it.
     gray = prepare(np.broadcast_to(color, (1, height, width, channels)).astype(np.uint8))[0]

@@ -37,6 +37,12 @@ class Saved:
                        "versions": results.versions()}
         results.save(path, self.kind, description, arrays, force=force)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the figure and the summary's numbers."""
+        from ..pictures.fragments import study_fragment
+
+        return study_fragment(self)
+
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Self:
         """Read a saved result; its arrays are memory-mapped.

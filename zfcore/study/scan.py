@@ -213,18 +213,19 @@ class _Scan:
         if pixels.shape[1:] != shape:
             checks.fail("atlas", f"size of {names[0]!r}", pixels.shape[1:],
                         f"{shape}, the network's input (set the preprocessing's size and crop)")
-        tensors = network.features(network.preprocessing.apply(pixels), self.layers)
+        backend = network.ops.backend
+        tensors = network.features(backend.asarray(network.preprocessing.apply(pixels)), self.layers)
         for collector in self.collectors:
             tensor = tensors.pop(collector.layer)
             width, each = 1, 1
             if tensor.ndim == 2:
-                values, positions = tensor, np.zeros(tensor.shape, np.int32)
+                values, positions = backend.to_numpy(tensor), np.zeros(tensor.shape, np.int32)
             elif self.one_per_image:
                 width = tensor.shape[2]
-                values, positions = network.ops.map_maximum(tensor)
+                values, positions = map(backend.to_numpy, network.ops.map_maximum(tensor))
             else:
                 width, each = tensor.shape[2], min(self.top, tensor.shape[1] * tensor.shape[2])
-                values, positions = strongest_of(network.ops.backend.to_numpy(tensor), self.top)
+                values, positions = strongest_of(backend.to_numpy(tensor), self.top)
             if keep:
                 collector.update(values, positions // width, positions % width, indices.repeat(each), pixels, names)
 

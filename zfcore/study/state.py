@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..files import locked
 from . import results
 from .atlas import Atlas, AtlasError
 
@@ -45,16 +46,7 @@ class State:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out; the lock ends with the process, however that ends."""
-        with open(self.path / LOCK, "w") as file:
-            try:
-                import fcntl
-            except ImportError:  # no such locks on this system
-                yield
-                return
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise BlockingIOError(f"{self.path}: another process is scanning into this state") from None
+        with locked(self.path / LOCK, f"{self.path}: another process is scanning into this state"):
             for entry in self.path.iterdir():
                 if _leftover(entry.name):
                     shutil.rmtree(entry)  # half of a generation, from a process that was killed

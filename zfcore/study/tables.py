@@ -67,7 +67,7 @@ def units_csv(atlas: Atlas) -> str:
                 int(filled.sum()), _number(part.values[index, filled].mean(dtype=np.float64)),
                 class_text(atlas, numbers[order[0]]) if order else "",
                 _number(counts[index, order[0]] / filled.sum()) if order else "", classes))
-    return _csv(lines)
+    return csv_text(lines)
 
 
 def entries_csv(atlas: Atlas) -> str:
@@ -81,7 +81,7 @@ def entries_csv(atlas: Atlas) -> str:
             lines.append((layer, index, rank, _number(part.values[index, rank]), _name(atlas, image), image,
                           class_text(atlas, atlas.labels.get(image, -1)), part.rows[index, rank],
                           part.columns[index, rank], top, left))
-    return _csv(lines)
+    return csv_text(lines)
 
 
 def _name(atlas: Atlas, image: int) -> str:
@@ -92,7 +92,7 @@ def _number(value: Any) -> str:
     return f"{float(value):.9g}"
 
 
-def _csv(lines: Iterable[Sequence[Any]]) -> str:
+def csv_text(lines: Iterable[Sequence[Any]]) -> str:
     """Comma-separated, quoted where needed. A text that a spreadsheet would run as a formula begins with a quote."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

@@ -1,8 +1,12 @@
-"""Training: optimizers over a network's parameters, and the loop that fits them to labelled images."""
+"""Training: optimizers, the loop that fits a network to labelled images, runs that survive what happens to them."""
 
 from .augmentation import Shifts
-from .optimizers import SGD, Adam, Optimizer
-from .trainer import Epoch, Evaluation, NonFiniteLoss, evaluate, fit, train_step
+from .evaluation import Evaluation, evaluate, measure
+from .feeds import ArrayFeed, Feed
+from .loop import Epoch, Observer, Training
+from .optimizers import SGD, Adam, Optimizer, optimizer_from_config
+from .steps import NonFiniteLoss, train_step
+from .trainer import fit
 
-__all__ = ["SGD", "Adam", "Epoch", "Evaluation", "NonFiniteLoss", "Optimizer", "Shifts", "evaluate", "fit",
-           "train_step"]
+__all__ = ["SGD", "Adam", "ArrayFeed", "Epoch", "Evaluation", "Feed", "NonFiniteLoss", "Observer", "Optimizer",
+           "Shifts", "Training", "evaluate", "fit", "measure", "optimizer_from_config", "train_step"]

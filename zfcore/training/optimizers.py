@@ -7,14 +7,15 @@ Weights decay; biases and normalisation parameters (one dimension) do not, as in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import checks
 
-__all__ = ["SGD", "Adam", "Optimizer"]
+__all__ = ["SGD", "Adam", "Optimizer", "optimizer_from_config"]
 
 
 def _number(where: str, name: str, value: Any, low: float, high: float = float("inf")) -> None:
@@ -32,13 +33,29 @@ class Optimizer:
     Attributes
     ----------
     learning_rate : may be changed between steps
+    factors : of the learning rate, by layer: {"fc8": 10.0}; 1 for all others
     steps : how many steps were taken
     state : {"conv1.weight.velocity": array}, made at the first step
     """
 
+    slots: ClassVar[tuple[str, ...]] = ()
+
     learning_rate: float = 1e-2
+    factors: dict[str, float] = field(default_factory=dict, kw_only=True)
     steps: int = field(default=0, init=False)
     state: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        _number(name, "learning_rate", self.learning_rate, 0)
+        checks.require(isinstance(self.factors, dict), name, "factors", self.factors, "numbers by layer")
+        for layer, factor in self.factors.items():
+            _number(name, f"factors[{layer!r}]", factor, 0)
+
+    def to_config(self) -> dict[str, Any]:
+        """Kind and settings, for JSON."""
+        settings = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return {"kind": type(self).__name__.lower(), **settings}
 
     def step(self, ops: Any, parameters: dict[str, Any], gradients: dict[str, Any]) -> None:
         """Change `parameters` in place, once.
@@ -51,9 +68,13 @@ class Optimizer:
         """
         unknown = sorted(set(gradients) - set(parameters))
         checks.require(not unknown, type(self).__name__, "gradients", unknown, "names of parameters")
+        for name in gradients:  # all memory first: if it is not there, no half of a step is taken
+            for slot in self.slots:
+                self._slot(ops, f"{name}.{slot}", parameters[name])
         self.steps += 1
         for name, gradient in gradients.items():
-            self._update(ops, name, parameters[name], gradient)
+            rate = self.learning_rate * self.factors.get(name.rpartition(".")[0], 1.0)
+            self._update(ops, name, parameters[name], gradient, rate)
 
     def _slot(self, ops: Any, name: str, like: Any) -> Any:
         """The state's array called `name`, zeros at first."""
@@ -61,7 +82,7 @@ class Optimizer:
             self.state[name] = ops.backend.zeros(tuple(like.shape), like.dtype)
         return self.state[name]
 
-    def _update(self, ops: Any, name: str, weight: Any, gradient: Any) -> None:
+    def _update(self, ops: Any, name: str, weight: Any, gradient: Any, rate: float) -> None:
         raise NotImplementedError
 
 
@@ -80,22 +101,24 @@ class SGD(Optimizer):
         The same while the rate is constant.
     """
 
+    slots: ClassVar[tuple[str, ...]] = ("velocity",)
+
     momentum: float = 0.9
     decay: float = 0.0
     radius: float | None = None
     rate_in_velocity: bool = True
 
     def __post_init__(self) -> None:
-        _number("SGD", "learning_rate", self.learning_rate, 0)
+        super().__post_init__()
         _number("SGD", "momentum", self.momentum, 0, 1)
         _number("SGD", "decay", self.decay, 0)
         if self.radius is not None:
             _number("SGD", "radius", self.radius, 0)
             checks.require(self.radius > 0, "SGD", "radius", self.radius, "a number above 0, or None")
 
-    def _update(self, ops: Any, name: str, weight: Any, gradient: Any) -> None:
+    def _update(self, ops: Any, name: str, weight: Any, gradient: Any, rate: float) -> None:
         ops.sgd_step(weight, self._slot(ops, f"{name}.velocity", weight), gradient,
-                     learning_rate=self.learning_rate, momentum=self.momentum,
+                     learning_rate=rate, momentum=self.momentum,
                      decay=self.decay if weight.ndim > 1 else 0.0, rate_in_velocity=self.rate_in_velocity)
         if self.radius is not None and weight.ndim == 4:
             ops.renormalize_filters(weight, self.radius)
@@ -113,6 +136,8 @@ class Adam(Optimizer):
     decay : weight decay, added to the gradient of weights as decay * weight
     """
 
+    slots: ClassVar[tuple[str, ...]] = ("first", "second")
+
     learning_rate: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
@@ -120,7 +145,7 @@ class Adam(Optimizer):
     decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _number("Adam", "learning_rate", self.learning_rate, 0)
+        super().__post_init__()
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             _number("Adam", name, value, 0, 1)
@@ -128,8 +153,28 @@ class Adam(Optimizer):
         _number("Adam", "epsilon", self.epsilon, 0)
         _number("Adam", "decay", self.decay, 0)
 
-    def _update(self, ops: Any, name: str, weight: Any, gradient: Any) -> None:
+    def _update(self, ops: Any, name: str, weight: Any, gradient: Any, rate: float) -> None:
         ops.adam_step(weight, self._slot(ops, f"{name}.first", weight),
                       self._slot(ops, f"{name}.second", weight), gradient, step=self.steps,
-                      learning_rate=self.learning_rate, beta1=self.beta1, beta2=self.beta2,
+                      learning_rate=rate, beta1=self.beta1, beta2=self.beta2,
                       epsilon=self.epsilon, decay=self.decay if weight.ndim > 1 else 0.0)
+
+
+KINDS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+
+
+def optimizer_from_config(config: Mapping[str, Any]) -> Optimizer:
+    """The optimizer that `Optimizer.to_config` or a recipe describes; ValueError for anything else.
+
+    Parameters
+    ----------
+    config : {"kind": "sgd" or "adam", and any of its settings}
+    """
+    where = "optimizer"
+    checks.require(isinstance(config, Mapping) and "kind" in config, where, "config", config, "a mapping with a kind")
+    checks.one_of(where, "kind", config["kind"], KINDS)
+    kind = KINDS[config["kind"]]
+    known = {each.name for each in fields(kind) if each.init}
+    unknown = sorted(set(config) - known - {"kind"})
+    checks.require(not unknown, where, f"settings of {config['kind']}", unknown, ", ".join(sorted(known)))
+    return kind(**{key: value for key, value in config.items() if key != "kind"})

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import helper, numpy_helper
 
+from ... import backends
 from ...network import Network
 from ...network.layout import aligned, outward
 from ...network.walk import Node
@@ -44,7 +45,7 @@ class Builder:
 
     def parameter(self, node: Node, key: str) -> str:
         """Keep a layer's parameter, channels first."""
-        values = node.layer.parameters[key]
+        values = backends.to_numpy(node.layer.parameters[key])
         values = outward(node.layer, key, values, self.orders.get(node.inputs[0]))
         return self.array(f"{node.name}.{key}", np.asarray(values, np.float32))
 
@@ -226,7 +227,7 @@ def clip(b: Builder, node: Node, layer: Any, output: str) -> None:
 
 def _broadcast(b: Builder, node: Node, key: str) -> str:
     """A parameter that broadcasts to an item, aligned to (C, H, W)."""
-    values = aligned(node.layer.parameters[key], len(b.shape(node)), b.orders.get(node.inputs[0]))
+    values = aligned(backends.to_numpy(node.layer.parameters[key]), len(b.shape(node)), b.orders.get(node.inputs[0]))
     return b.array(f"{node.name}.{key}", np.asarray(values, np.float32))
 
 

@@ -3,11 +3,15 @@
     from zfcore.interop.torch import from_module, to_module
     net = from_module(model, torch.zeros(1, 3, 224, 224))
 
+The kernels are there for PyTorch's own use too: `MaxPool2d`, `MaxUnpool2d` and `LocalResponseNorm` stand in
+for torch's modules (`replace` puts them there), and `custom` has the operators beneath them.
+
 Needs the `torch` extra. Nothing of PyTorch is loaded before the first call.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +20,16 @@ from ...network import Network
 if TYPE_CHECKING:
     from ...preprocessing import Preprocessing
 
-__all__ = ["from_module", "to_module"]
+_NAMES = {"LocalResponseNorm": "modules", "MaxPool2d": "modules", "MaxUnpool2d": "modules", "replace": "modules",
+          "contrast_norm": "custom", "convolution": "custom", "max_pool": "custom", "max_unpool": "custom",
+          "response_norm": "custom"}
+__all__ = ["from_module", "to_module", *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'zfcore.interop.torch' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
 
 
 def from_module(module: Any, example: Any, *, name: str | None = None,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ... import backends
 from ...layers import Layer
 from ...network import Network
 from ...network.layout import aligned, flattened, outward
@@ -74,7 +75,8 @@ def _fill(module: nn.Module, layer: Layer, order: Any) -> None:
     """Copy a layer's parameters, channels first."""
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     with torch.no_grad():
-        for key, value in layer.parameters.items():
+        for key, parameter in layer.parameters.items():
+            value = backends.to_numpy(parameter)
             if isinstance(module, operations.Broadcast):
                 array = aligned(value, own[key].ndim, order)
             else:

@@ -1,0 +1,74 @@
+"""The cases of the emulated kernels once more, on the device: the bits of Numba's kernels."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+
+import numpy as np
+import pytest
+from emulated import test_convolution, test_normalization, test_pointwise, test_pooling
+
+from zfcore import backends, ops
+from zfcore.geometry import Tile
+
+pytestmark = pytest.mark.gpu
+
+
+def taken_from(module: ModuleType) -> dict[str, object]:
+    """The module's tests that compare through `agree`, under names of this module."""
+    prefix = module.__name__.rpartition("test_")[2]
+    return {f"test_{prefix}_{name.removeprefix('test_')}": function for name, function in vars(module).items()
+            if name.startswith("test_") and "agree" in inspect.signature(function).parameters}
+
+
+for _module in (test_convolution, test_normalization, test_pointwise, test_pooling):
+    globals().update(taken_from(_module))
+
+
+def test_there_are_cases() -> None:
+    assert sum(name.startswith("test_") for name in globals()) > 15
+
+
+@pytest.mark.parametrize("channels", [3, 8])
+def test_clear_outside(cuda, channels):
+    tile = Tile(np.array([[-1, -2], [3, 4], [-9, 0]], np.int32), (6, 7))
+    x = np.ones((3, 5, 5, channels), np.float32)
+    there = ops.clear_outside(cuda.asarray(x), tile)
+    np.testing.assert_array_equal(cuda.to_numpy(there), ops.clear_outside(x, tile))
+
+
+@pytest.mark.parametrize("channels", [5, 16])
+def test_bad_switches(cuda, channels):
+    x = cuda.asarray(np.ones((2, 7, 7, channels), np.float32))
+    y, switches = ops.max_pool(x, window=3, stride=2)
+    switches[1, 2, 2, channels - 1] = 200
+    with pytest.raises(IndexError):
+        ops.max_unpool(y, switches, (2, 7, 7, channels), window=3, stride=2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(5, 3, 3, 4), (1, 1), (7, 300), (300, 5)])
+def test_updates(cuda, shape, dtype):
+    """In place: SGD of both forms, Adam, filters renormalised."""
+    generator = np.random.default_rng(0)
+    given = [generator.standard_normal(shape).astype(dtype) for _ in range(4)]
+    given[2] = np.abs(given[2])
+    for change, tolerance in [
+        (lambda a: ops.sgd_step(a[0], a[1], a[3], learning_rate=0.1, momentum=0.9, decay=1e-3), 0),
+        (lambda a: ops.sgd_step(a[0], a[1], a[3], learning_rate=0.1, momentum=0.9, decay=1e-3,
+                                rate_in_velocity=False), 0),
+        (lambda a: ops.adam_step(a[0], a[1], a[2], a[3], step=3, learning_rate=0.1), 4),
+        (lambda a: ops.renormalize_filters(a[0], 1.0), 2),
+    ]:
+        here = [array.copy() for array in given]
+        there = [cuda.asarray(array) for array in given]
+        change(here)
+        change(there)
+        for one, other in zip(there, here, strict=True):
+            np.testing.assert_allclose(cuda.to_numpy(one), other, rtol=tolerance * np.finfo(dtype).eps)
+
+
+def test_the_installed_kernels_say_what_they_are(cuda):
+    assert backends.why_not("cuda") is None
+    assert cuda.device_name()

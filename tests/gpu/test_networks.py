@@ -1,0 +1,131 @@
+"""Whole ways on the device: training, projections, the promises about bits, other libraries' arrays, streams."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from zfcore import Network, backends, explain, ops
+from zfcore.layers import BatchNorm, Convolution, Dropout, Flatten, Linear, MaxPool, ResponseNorm
+from zfcore.training import SGD, train_step
+
+pytestmark = pytest.mark.gpu
+on_a_device = pytest.mark.skipif(bool(os.environ.get("ZFCORE_STAND_IN")), reason="the stand-in has no streams")
+
+
+def network(backend: str, norm: bool = True) -> Network:
+    net = Network("small", (33, 31, 3), scheme="he", backend=backend)
+    net.add("conv1", Convolution(16, 5, stride=2, padding=1, activation="relu"))
+    net.add("pool1", MaxPool(3, 2, ceil_mode=True))
+    net.add("norm1", ResponseNorm())
+    net.add("conv2", Convolution(24, 3, padding=1, groups=2, activation="relu"))
+    if norm:
+        net.add("batch2", BatchNorm())
+    net.add("pool2", MaxPool(2, 2))
+    net.add("flat", Flatten())
+    net.add("fc3", Linear(32, activation="relu"))
+    net.add("drop3", Dropout(0.5))
+    net.add("fc4", Linear(10))
+    return net.initialize(3)
+
+
+def images(count: int = 6) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((count, 33, 31, 3)).astype(np.float32)
+
+
+def trained(backend: str, steps: int = 3) -> tuple[list[float], dict[str, np.ndarray]]:
+    net, optimizer = network(backend), SGD(learning_rate=0.05, decay=1e-4, radius=0.1)
+    labels = np.arange(6) % 10
+    losses = [train_step(net, images(), labels, optimizer, seed=5, step=step)[0] for step in range(steps)]
+    return losses, {name: backends.to_numpy(array) for name, array in net.parameters().items()}
+
+
+def test_training(cuda):
+    """Numba's losses within rounding; run to run the same bits (D1)."""
+    losses, parameters = trained("cuda")
+    again, same = trained("cuda")
+    assert losses == again
+    for name, array in parameters.items():
+        np.testing.assert_array_equal(array, same[name])
+    expected, _ = trained("numba")
+    np.testing.assert_allclose(losses, expected, rtol=1e-3)
+
+
+def test_an_image_does_not_depend_on_its_batch(cuda):
+    """D2: the same bits alone, in a batch, at any place of it."""
+    net = network("cuda")
+    whole = net.forward(images(), keep=("conv2", "norm1"))
+    for index in (0, 3, 5):
+        alone = net.forward(images()[index:index + 1], keep=("conv2", "norm1"))
+        np.testing.assert_array_equal(alone.output[0], whole.output[index])
+        for name in ("conv2", "norm1"):
+            np.testing.assert_array_equal(alone.kept[name][0], whole.kept[name][index])
+
+
+@pytest.mark.parametrize("rule", ["deconvnet", "gradient", "guided"])
+def test_projections(cuda, rule):
+    """On crops the bits of whole images; Numba's pixels within rounding."""
+    units = [(index, f"conv2:{index}@{index},2") for index in range(6)]
+    net = network("cuda", norm=False)
+    crops, whole = (net.project(images(), units, rule, crop=crop) for crop in (True, False))
+    np.testing.assert_array_equal(crops.values, whole.values)
+    for tile, picture, (row, column) in zip(crops.pixels, whole.pixels, crops.origins.tolist(), strict=True):
+        top, left = max(row, 0), max(column, 0)
+        inside = tile[top - row:, left - column:][:33 - top, :31 - left]
+        np.testing.assert_array_equal(inside, picture[top:, left:][:inside.shape[0], :inside.shape[1]])
+    expected = network("numba", norm=False).project(images(), units, rule)
+    scale = np.abs(expected.pixels).max()
+    np.testing.assert_allclose(crops.pixels, expected.pixels, rtol=0, atol=1e-4 * scale)
+
+
+def test_saliency(cuda):
+    found, expected = (explain.saliency(network(name, norm=False), images(2), [1, 2]).values
+                       for name in ("cuda", "numba"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@on_a_device
+def test_streams_and_other_libraries(cuda):
+    """CuPy's current stream is used; PyTorch's tensors go in and come out by DLPack, on PyTorch's stream."""
+    import cupy
+
+    x = np.random.default_rng(0).standard_normal((4, 30, 30, 8)).astype(np.float32)
+    expected, switches = ops.max_pool(x, window=3, stride=2)
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        y, _ = ops.max_pool(cuda.asarray(x), window=3, stride=2)
+        stream.synchronize()
+    np.testing.assert_array_equal(cuda.to_numpy(y), expected)
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+    tensor = torch.from_numpy(x).cuda()
+    got, places = ops.max_pool(tensor, window=3, stride=2)
+    assert got.is_cuda
+    np.testing.assert_array_equal(got.cpu().numpy(), expected)
+    np.testing.assert_array_equal(places.cpu().numpy(), switches)
+
+
+@on_a_device
+def test_operators_of_torch(cuda):
+    """Values and gradients of the custom operators are the CPU's, on a stream of PyTorch's own."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+    from zfcore.interop import torch as zf
+
+    results = []
+    for device in ("cpu", "cuda"):
+        x, weight = (torch.arange(int(np.prod(shape)), dtype=torch.float32).remainder(modulus).reshape(shape)
+                     .to(device).requires_grad_() for shape, modulus in (((2, 8, 9, 9), 17), ((4, 8, 3, 3), 5)))
+        stream = torch.cuda.Stream() if device == "cuda" else None
+        with torch.cuda.stream(stream):
+            y = zf.convolution(x, weight, None, [1, 1], [1, 1, 1, 1], [1, 1], 1)
+            y, _ = zf.max_pool(y, [3, 3], [2, 2], [0, 0, 0, 0], False)
+            y.sum().backward()
+        if stream is not None:
+            stream.synchronize()
+        results.append([each.detach().cpu().numpy() for each in (y, x.grad, weight.grad)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)

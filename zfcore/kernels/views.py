@@ -1,0 +1,34 @@
+"""Views of pictures: a rectangle of 8-bit pixels as the network's numbers, mirrored, padded, in either order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .compile import kernel
+
+# Runs in the threads of whoever prepares batches: one call a picture, no launcher.
+
+
+@kernel
+def cut_view(out, pixels, mean, shift, scale, outside, row, column, mirrored, backwards):
+    """out (h, w, C) = ((pixels - mean) + shift) * scale of the view whose first pixel is (row, column).
+
+    mean is (H, W, C) or (1, 1, C); shift, scale and outside (C,), outside being what lies beyond the picture.
+    `backwards` reads the channels in reverse. The order of the operations is that of the plain array
+    expression, so the results are equal bit for bit.
+    """
+    height, width, channels = out.shape
+    tall, wide = pixels.shape[:2]
+    down, across = mean.shape[0] > 1, mean.shape[1] > 1
+    for r in range(height):
+        y = row + r
+        for s in range(width):
+            x = column + (width - 1 - s if mirrored else s)
+            if 0 <= y < tall and 0 <= x < wide:
+                for c in range(channels):
+                    value = np.float32(pixels[y, x, channels - 1 - c if backwards else c])
+                    value -= mean[y if down else 0, x if across else 0, c]
+                    out[r, s, c] = (value + shift[c]) * scale[c]
+            else:
+                for c in range(channels):
+                    out[r, s, c] = outside[c]
