@@ -223,8 +223,7 @@ def _walk(network: Network, cone: Cone, tiles: np.ndarray, layer: str, maps: np.
     network._check_parameters(nodes)
     ops, top = network.ops, nodes[-1]
     if tile_of is None or len(tiles) == len(maps) or not all(node.layer.shares for node in nodes):
-        items: np.ndarray = np.arange(len(maps))
-        first: Any = slice(None)
+        items = first = np.arange(len(maps))
         tiles = tiles if tile_of is None else tiles[tile_of]
     else:
         items, first = tile_of, np.unique(tile_of, return_index=True)[1]
