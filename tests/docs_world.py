@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from zfcore.demo import write_examples
 from zfcore.study.scan import scan
 
 SIDE = 64
+KINDS = ("cat", "dog")
 
 
 def network(classes: int, name: str, stride: int = 2) -> Network:
     """Five convolutions with the paper's names on pictures of 64 x 64."""
-    net = Network(name, (SIDE, SIDE, 3), scheme="he", class_names=[f"class {index}" for index in range(classes)],
+    net = Network(name, (SIDE, SIDE, 3), scheme="he", class_names=[*KINDS, *map(str, range(2, classes))],
                   preprocessing=Preprocessing("RGB", mean=118.0, scale=0.02, size=(SIDE, SIDE)))
     net.add("conv1", layers.Convolution(8, 5, stride=stride, padding=2, activation="relu"))
     net.add("pool1", layers.MaxPool(3, 2, ceil_mode=True))
@@ -47,9 +49,9 @@ def photograph(number: int, side: int = 72) -> Image.Image:
 def folder(path: Path, classes: int = 2, each: int = 4) -> None:
     """Photographs in a folder a class."""
     for label in range(classes):
-        (path / f"kind{label}").mkdir(parents=True)
+        (path / KINDS[label]).mkdir(parents=True)
         for number in range(each):
-            photograph(100 * label + number).save(path / f"kind{label}" / f"{number}.jpg", quality=90)
+            photograph(100 * label + number).save(path / KINDS[label] / f"{number}.jpg", quality=90)
 
 
 def packed(path: Path, classes: int = 10, each: int = 4) -> None:
@@ -95,9 +97,12 @@ def build(root: Path) -> None:
     for number, name in enumerate(("cat.jpg", "dog.jpg", "photo.jpg", "chelsea.png")):
         photograph(number, SIDE).save(root / name)
     box = [[10, 10, 26, 26], [12, 8, 28, 24], [9, 11, 25, 27]]
-    pictures = [f"photos/kind0/{number}.jpg" for number in range(3)]
+    pictures = [f"photos/cat/{number}.jpg" for number in range(3)]
     (root / "dogs.json").write_text(json.dumps({"images": pictures, "parts": {"left eye": box, "nose": box[::-1]}}))
     packed(root / "cifar.npz")
+    for name in ("set.npz", "tiny.npz"):
+        packed(root / name, 2, 32)
+    folder(root / "101_ObjectCategories", 2, 32)
     mnist(root / "mnist.npz")
     shutil.copytree(Path(__file__).parents[1] / "examples" / "recipes", root / "examples" / "recipes")
     _digits(root)
@@ -114,6 +119,9 @@ def _digits(root: Path) -> None:
     few = Arrays(held_out.images[:12], held_out.labels[:12], class_names=held_out.class_names)  # type: ignore[index]
     scan(net, few, ["conv2"], 2, progress=False).save(demo / "atlas")
     write_examples(training, root / "digits", 2)
+    write_examples(training, root / "three", 1)
+    for name, label in (("two", 2), ("seven", 7)):
+        shutil.copy(demo / "digits" / str(label) / "1.png", root / f"{name}.png")
     box = [[12, 10, 20, 22]] * 3
     (root / "eights.json").write_text(json.dumps({
         "images": [f"zfcore-demo/digits/8/{number}.png" for number in (1, 2, 3)],

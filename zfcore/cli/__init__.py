@@ -103,7 +103,8 @@ def _not_lost(ignored: Any) -> None:
         again = threading.Timer(0.05, signal.pthread_kill, (main_thread, number))
         again.daemon = True
         again.start()
-    else:
+    elif not (isinstance(ignored.exc_value, AttributeError) and "tqdm" in str(ignored.object)):
+        # A progress bar that was interrupted while it was made complains when it goes.
         sys.__unraisablehook__(ignored)
 
 

@@ -233,14 +233,15 @@ def _walk(network: Network, cone: Cone, tiles: np.ndarray, layer: str, maps: np.
     tensor = forward.kept[layer]
     # In a crop the top tile is the unit itself.
     inner = [] if len(top.shape) == 1 else [rows, columns] if cone.whole else [np.zeros_like(rows)] * 2
-    found = tensor[tuple(ops.backend.asarray(np.stack([items, *inner, maps])))]
+    place = tuple(ops.backend.asarray(np.stack([items, *inner, maps])))
+    found = tensor[place]
     values = ops.backend.to_numpy(found)
     caches = forward.caches
     if len(tiles) < len(maps):
         frame = Frame() if cone.whole else Crop(cone, network.shapes, rows, columns)
         owners = ops.backend.asarray(items)
         caches = {name: shared(cache, items, owners, rule) for name, cache in caches.items()}
-    place = tuple(ops.backend.asarray(np.stack([np.arange(len(maps)), *inner, maps])))
+        place = tuple(ops.backend.asarray(np.stack([np.arange(len(maps)), *inner, maps])))
     if seed == "activation" and not allow_negative and (values < 0).any():
         worst = int(np.argmax(values < 0))
         unit = Unit(layer, int(maps[worst]), int(rows[worst]), int(columns[worst]))
