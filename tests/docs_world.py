@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ KINDS = ("cat", "dog")
 
 def network(classes: int, name: str, stride: int = 2) -> Network:
     """Five convolutions with the paper's names on pictures of 64 x 64."""
-    net = Network(name, (SIDE, SIDE, 3), scheme="he", class_names=[*KINDS, *map(str, range(2, classes))],
+    net = Network(name, (SIDE, SIDE, 3), scheme="he", class_names=[*KINDS, "espresso", *map(str, range(3, classes))][:classes],
                   preprocessing=Preprocessing("RGB", mean=118.0, scale=0.02, size=(SIDE, SIDE)))
     net.add("conv1", layers.Convolution(8, 5, stride=stride, padding=2, activation="relu"))
     net.add("pool1", layers.MaxPool(3, 2, ceil_mode=True))
@@ -85,7 +84,7 @@ def build(root: Path) -> None:
     zfcore.save(network(300, "small"), root / "model.safetensors")
     for name in ("a", "b", "c", "alexnet"):
         net = network(2, name)
-        net.class_names = ["kind0", "kind1"]
+        net.class_names = list(KINDS)
         net.preprocessing = Preprocessing("RGB", mean=118.0, scale=0.02, size=72, crop=SIDE)
         zfcore.save(net, root / f"{name}.safetensors")
     zfcore.save(network(2, "stride 4", 4), root / "stride4.safetensors")
