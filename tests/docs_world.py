@@ -22,7 +22,8 @@ KINDS = ("cat", "dog")
 
 def network(classes: int, name: str, stride: int = 2) -> Network:
     """Five convolutions with the paper's names on pictures of 64 x 64."""
-    net = Network(name, (SIDE, SIDE, 3), scheme="he", class_names=[*KINDS, "espresso", *map(str, range(3, classes))][:classes],
+    names = [*KINDS, "espresso", *map(str, range(3, classes))]
+    net = Network(name, (SIDE, SIDE, 3), scheme="he", class_names=names[:classes],
                   preprocessing=Preprocessing("RGB", mean=118.0, scale=0.02, size=(SIDE, SIDE)))
     net.add("conv1", layers.Convolution(8, 5, stride=stride, padding=2, activation="relu"))
     net.add("pool1", layers.MaxPool(3, 2, ceil_mode=True))
