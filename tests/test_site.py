@@ -43,6 +43,9 @@ def test_every_link_and_picture_leads_somewhere(site: Path, pages: dict[str, Pag
                 assert ((site / name).parent / unquote(target)).resolve().is_file(), (name, target)
                 count += 1
     assert count > 300
+    sheets = re.findall(r'url\("([^"]+)"\)', (site / "assets/site.css").read_text("utf-8"))
+    assert len(sheets) == len(small_site.LAYERS)
+    assert all((site / "assets" / target).resolve().is_file() for target in sheets)
 
 
 def test_nothing_comes_from_the_network(site: Path) -> None:

@@ -67,10 +67,12 @@ class Sanity:
     layer : one of its layers
     rule : as for `Atlas.project`
     background : shade between tiles
+    side : limit of a tile's longer side, pixels
     """
 
-    def __init__(self, atlas: Atlas, twin: Network, layer: str, rule: str, background: int) -> None:
+    def __init__(self, atlas: Atlas, twin: Network, layer: str, rule: str, background: int, side: int = 96) -> None:
         self.atlas, self.twin, self.layer, self.rule, self.background = atlas, twin, layer, rule, background
+        self.side = side
         self.part = atlas[layer]
         self.alive = np.flatnonzero(self.part.filled[:, 0] & ~self.part.dead)
 
@@ -119,6 +121,6 @@ class Sanity:
                 for each in shown[:2 if other is None else 3]]
         patches = outside_gray(part.patches[index, :shown.shape[1]], part.origins[index, :shown.shape[1]], extent)
         patches[~filled] = GRAY
-        tiles = np.concatenate([resize_tiles(each, 64, 96) for each in (patches, *rows)])
+        tiles = np.concatenate([resize_tiles(each, 64, self.side) for each in (patches, *rows)])
         return Check(grid(tiles, shown.shape[1], background=self.background), other,
                      (alike[0], None if other is None else alike[1]))

@@ -66,7 +66,11 @@ class AtlasPages:
                                   rule=self.rule, twin=self.twin)
             drawn.draw(bar)
             self.drawn[name] = drawn
-            self.sprites[name] = self._sprite(name, drawn)
+            sprite = self.sprites[name] = self._sprite(name, drawn)
+            sheet = sprite["projections"] or sprite["patches"]
+            if sheet is not None:  # said once, in the style sheet, and not for each of thousands of thumbnails
+                sprite["class"] = f"s{len(self.site.sprites)}"
+                self.site.sprites.append((sprite["class"], sheet["path"], sprite["width"], sprite["height"]))
             network = self.atlas.network
             if network is not None:
                 found, cosines = wiring(network, name), alike(network, name)
@@ -254,10 +258,8 @@ class AtlasPages:
         """What a template needs to show another unit small, with a link."""
         sprite = self.sprites.get(name)
         place = None if sprite is None else sprite["places"].get(index)
-        sheet = None if sprite is None else sprite["projections"] or sprite["patches"]
         return {"unit": f"{printable(name)}:{index}", "text": text, "x": place[0] if place else 0,
-                "y": place[1] if place else 0, "sheet": sheet["path"] if place and sheet else None,
-                "width": sprite["width"] if sprite else THUMB, "height": sprite["height"] if sprite else THUMB,
+                "y": place[1] if place else 0, "class": sprite["class"] if place and sprite else None,
                 "link": f"{self.folders[name]}/{index}.html" if place else None}
 
     def _incoming(self, name: str, index: int) -> list[dict[str, Any]]:

@@ -43,6 +43,7 @@ class Site:
     entries : the parts that the first page links to, in order
     records : what the page about this report lists: (heading, rows of name and value)
     front : the first network's overview, which stands on the first page
+    sprites : (class, picture, width, height) of the thumbnails that the style sheet knows
     search : what can be found by name, for `assets/units.js`
     """
 
@@ -51,6 +52,7 @@ class Site:
     entries: list[Entry] = field(default_factory=list)
     records: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
     front: dict[str, Any] | None = None
+    sprites: list[tuple[str, str, int, int]] = field(default_factory=list)
     search: dict[str, Any] = field(default_factory=lambda: {"layers": [], "classes": {}})
     _paths: set[str] = field(default_factory=set)
 
@@ -112,7 +114,7 @@ class Site:
     def finish(self) -> Path:
         """Write the assets, the page about the report, and at last the first page."""
         for name in ("site.css", "site.js"):
-            self.file(f"assets/{name}", self._environment.get_template(f"site/{name}").render().encode())
+            self.file(f"assets/{name}", self._environment.get_template(f"site/{name}").render(site=self).encode())
         # A script, not JSON: pages opened from a file may not fetch.
         index = json.dumps(self.search, ensure_ascii=True).replace("<", "\\u003c")
         self.file("assets/units.js", f"window.zfcore = {index};\n".encode())

@@ -21,6 +21,7 @@ from ..sanity import Check, Sanity
 from .pages import Site
 
 THUMB = 56  # longer side of a thumbnail, pixels
+SANITY = 68  # and of a tile in a sanity check, where there are twelve
 AT_A_TIME = 7  # maps
 
 
@@ -71,7 +72,7 @@ class LayerPictures:
         self.projections: dict[int, np.ndarray] = {}
         self._sanity: Sanity | None = None
         if twin is not None and (saved is not None or atlas.network is not None):
-            self._sanity = Sanity(atlas, twin, layer, rule, LINE)
+            self._sanity = Sanity(atlas, twin, layer, rule, LINE, SANITY)
 
     def draw(self, bar: Any) -> None:
         """Project and draw every unit that is not dead."""
