@@ -153,6 +153,7 @@ def test_memory_that_comes_back_in_the_middle_of_a_search_or_a_count(monkeypatch
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX, where another test loaded it
 def test_a_child_forked_in_the_middle_of_a_count_counts_anew(monkeypatch):
     memory.empty((FLOATS,), np.float32)
     monkeypatch.setattr(memory, "_idle_bytes", memory._idle_bytes + 1000)
@@ -170,6 +171,7 @@ def test_a_child_forked_in_the_middle_of_a_count_counts_anew(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX, where another test loaded it
 def test_a_forked_child_may_allocate_while_the_parent_holds_the_lock():
     with memory._lock:
         child = os.fork()
