@@ -12,9 +12,10 @@ import torch
 from torch.nn import functional
 
 from zfcore import models
+from zfcore.geometry import window_starts
 from zfcore.study.evolution import Recorder
 from zfcore.study.invariance import invariance
-from zfcore.study.occlusion import occlusion, starts
+from zfcore.study.occlusion import occlusion
 from zfcore.training import SGD, fit
 
 from .measure import OURS, Row, interleave
@@ -26,7 +27,7 @@ WINDOW, STRIDE = 32, 8
 def torch_occlusion(model: Any, image: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], batch: int,
                     layout: str) -> np.ndarray:
     """Every occluded image in full: class probabilities and conv5's sums, (positions, classes + 256)."""
-    rows = starts(image.shape[0], WINDOW, STRIDE)
+    rows = window_starts(image.shape[0], WINDOW, STRIDE)
     places = [(row, column) for row in rows for column in rows]
     found = []
     for begin in range(0, len(places), batch):
