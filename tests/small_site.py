@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import training_cases
 
 from zfcore import explain, layers
 from zfcore.data import Arrays
+from zfcore.formats import results
 from zfcore.network import Network
+from zfcore.pictures import png
 from zfcore.preprocessing import Preprocessing
 from zfcore.study.architecture import architecture
 from zfcore.study.correspondence import correspondence
@@ -70,4 +73,14 @@ def save_results(folder: Path) -> list[Path]:
     explain.saliency(net, x, [0, 1]).save(folder / "why" / "saliency")
     explain.gradient(net, x, [0, 1]).save(folder / "why" / "gradient")
     explain.ascent(net, [1], steps=2).save(folder / "why" / "ascent")
-    return [folder / name for name in ("atlas", "hidden", "moved", "parts", "first", "grown", "why")]
+    for layer in ("conv1", "fc"):  # one method, two results
+        explain.inversion(net, x, layer, steps=2).save(folder / "why" / f"inversion-{layer}")
+    training_cases.begin(folder / "trained", epochs=2)
+    (folder / "space").mkdir()
+    png(folder / "space" / "fc-grid.png", IMAGES[0])
+    results.save(folder / "space" / "fc", "embedding", {"layer": "<i>fc</i>", "names": EVIL},
+                 {"points": np.zeros((5, 2)), "cells": np.zeros((5, 2), np.int64)})
+    results.save(folder / "else", "something", {"values": {"<b>why</b>": [1, "/tmp/secret/name.png"]}},
+                 {"numbers": np.arange(3.0)})
+    return [folder / name for name in ("atlas", "hidden", "moved", "parts", "first", "grown", "why", "trained", "space",
+                                       "else")]

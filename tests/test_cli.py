@@ -52,19 +52,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process; (exit code, stdout, stderr)."""
-
-    def command(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
-
-
 def one_line(result: tuple[int, str, str], *words: str) -> None:
     """Exit code 2, nothing on stdout, one line on stderr that holds the words."""
     code, out, err = result

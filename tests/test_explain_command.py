@@ -13,7 +13,6 @@ from small_nets import classifier
 
 import zfcore
 from zfcore import explain
-from zfcore.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -32,19 +31,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = generator.integers(0, 256, (30, 26, 3)).astype(np.uint8)
         Image.fromarray(pixels).resize((60, 52)).save(folder / name)
     return folder
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process; (exit code, stdout, stderr)."""
-
-    def command(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
 
 
 def test_several_methods_make_one_figure(run: Run, work: Path) -> None:

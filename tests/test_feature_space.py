@@ -14,7 +14,6 @@ from small_nets import classifier
 
 import zfcore
 from zfcore import explain
-from zfcore.cli import main
 from zfcore.explain import features as module
 from zfcore.formats import results
 
@@ -134,17 +133,6 @@ def test_refusals() -> None:
 
 
 # The command
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def command(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from zfcore import layers, report
 from zfcore.data import Arrays
 from zfcore.network import Network
 from zfcore.preprocessing import Preprocessing
-from zfcore.report.page import number_text
+from zfcore.report.describe import number_text
 from zfcore.report.sanity import Sanity, likeness, random_twin
 from zfcore.study.atlas import Atlas
 from zfcore.study.results import load

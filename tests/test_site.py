@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 import small_site
 from pages import Page
+from PIL import Image
 
 from zfcore import layers
 from zfcore.cli import main
+from zfcore.explain import Attribution, Synthesis
 from zfcore.network import Network
 from zfcore.report.site import find, write_site
 from zfcore.report.site.graph import graph
 from zfcore.report.site.sources import without_folders
+from zfcore.report.site.units import saved_projections
 from zfcore.report.site.wiring import alike, wiring
 from zfcore.study import results
 from zfcore.study.atlas import Atlas
@@ -95,7 +98,7 @@ def test_search_index(site: Path) -> None:
 
 def test_every_result_has_its_page_and_its_record(pages: dict[str, Page]) -> None:
     for folder in ("occlusion/hidden", "invariance/moved", "correspondence/parts", "architecture/first",
-                   "evolution/grown", "explanation/why"):
+                   "evolution/grown", "explanation/why", "run/trained", "embedding/space_fc", "something/else"):
         assert f"{folder}/index.html" in pages
         assert f"{folder}/index.html" in pages["index.html"].every("a", "href")
     about = pages["about.html"].text
@@ -182,8 +185,9 @@ def test_the_command(saved: list[Path], tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_results_in_a_commands_folder_are_found_once(saved: list[Path]) -> None:
     found = find([saved[6], saved[6] / "saliency", saved[1]])
-    assert [source.kind for source in found] == ["synthesis", "attribution", "attribution", "occlusion"]
-    assert len({source.name for source in found}) == 4
+    assert [source.kind for source in found] == ["synthesis", "attribution", "synthesis", "synthesis", "attribution",
+                                                 "occlusion"]
+    assert len({source.name for source in found}) == 6
 
 
 @pytest.mark.parametrize(("text", "shown"), [("/Users/me/photo.png", "photo.png"), ("a/b.png", "a/b.png"),
@@ -223,3 +227,47 @@ def test_the_graph_has_a_box_a_layer_and_a_wire_an_input() -> None:
     for number in range(30):
         long.add(f"a-very-long-name-of-a-layer-{number}", layers.ReLU())
     assert len(Page(graph(long.layers(), {}, long.input_shape)).every("rect", "x")) == 31
+
+
+def test_methods_of_one_name_have_pictures_of_their_own(site: Path, saved: list[Path]) -> None:
+    folder = site / "explanation" / "why"
+    for layer in ("conv1", "fc"):
+        assert np.array_equal(np.load(folder / f"inversion-{layer}.npy"),
+                              Synthesis.load(saved[6] / f"inversion-{layer}").images)
+
+
+def test_colours_are_turned_from_the_networks_order(site: Path, saved: list[Path]) -> None:
+    """The network takes BGR; what is strongest in its first channel is blue on the page."""
+    values = Attribution.load(saved[6] / "gradient").values[0]
+    (path,) = (site / "explanation" / "why").glob("gradient-0.*")
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"), np.float64)
+    blue = np.repeat(np.repeat(values[..., 0], 11, axis=0), 11, axis=1)[:pixels.shape[0], :pixels.shape[1]]
+    fits = [np.corrcoef(blue.ravel(), pixels[:blue.shape[0], :blue.shape[1], channel].ravel())[0, 1]
+            for channel in range(3)]
+    assert np.argmax(fits) == 2 and fits[2] > 0.5
+
+
+def test_a_runs_page_has_its_log(site: Path, pages: dict[str, Page], saved: list[Path]) -> None:
+    page = pages["run/trained/index.html"]
+    epochs = [json.loads(line) for line in (saved[7] / "log.jsonl").read_text().splitlines()]
+    last = [each for each in epochs if each["kind"] == "epoch"][-1]
+    assert f"{last['validation_loss']:.4g}" in page.text and f"{last['loss']:.4g}" in page.text
+    assert len(page.every("svg", "aria-label")) == 3 and page.every("img", "src")
+    assert (site / "run/trained/log.jsonl").read_bytes() == (saved[7] / "log.jsonl").read_bytes()
+
+
+def test_anything_else_shows_its_numbers_and_no_folders(pages: dict[str, Page]) -> None:
+    page = pages["something/else/index.html"]
+    assert "<b>why</b>" in page.text and "name.png" in page.text and "secret" not in page.text
+    assert "secret" not in pages["about.html"].text
+
+
+def test_projections_of_another_signal_are_not_taken_for_activations(tmp_path: Path) -> None:
+    net = small_site.network()
+    atlas = scan(net, small_site.data_set(), ["conv1"], 2, progress=False)
+    atlas.save(tmp_path / "atlas")
+    results.save(tmp_path / "projections", "projections", {
+        "layers": ["conv1"], "rule": "deconvnet", "seed": "one", "hashes": atlas.hashes},
+        {"layer0": atlas.project(seed="one")["conv1"]})
+    assert saved_projections(tmp_path, atlas, None) == ({}, None)

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 
 PAGES = ["index.html", "about.html", "layer/conv1/index.html", "layer/block_a/1.html", "layer/fc/0.html",
          "occlusion/hidden/index.html", "evolution/grown/index.html", "invariance/moved/index.html",
-         "correspondence/parts/index.html", "architecture/first/index.html", "explanation/why/index.html"]
+         "correspondence/parts/index.html", "architecture/first/index.html", "explanation/why/index.html",
+         "run/trained/index.html", "embedding/space_fc/index.html", "something/else/index.html"]
 DARK = ["index.html", "layer/conv1/index.html", "layer/block_a/1.html", "occlusion/hidden/index.html",
         "invariance/moved/index.html"]
 

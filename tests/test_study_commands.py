@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 import zfcore
-from zfcore.cli import main
 from zfcore.cli.studies import integers, numbers, pair
 from zfcore.layers import Convolution, Flatten, Linear, MaxPool, Softmax
 from zfcore.network import Network
@@ -43,19 +42,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels).save(place / f"{name}.png")
     (folder / "empty").mkdir()
     return folder
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process; (exit code, stdout, stderr)."""
-
-    def command(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
 
 
 def refused(result: tuple[int, str, str], *words: str) -> None:

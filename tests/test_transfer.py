@@ -14,7 +14,6 @@ import pytest
 
 import zfcore
 from zfcore import layers
-from zfcore.cli import main
 from zfcore.data import Arrays, ImageError, Images, folds, subset
 from zfcore.network import Network
 from zfcore.pictures import pascal_picture, table_picture, transfer_picture
@@ -356,17 +355,6 @@ def test_pictures() -> None:
 
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def command(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
 
 
 @pytest.fixture(scope="module")

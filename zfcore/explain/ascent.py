@@ -14,7 +14,7 @@ from ..network import Network
 from ..units import PRE, Unit
 from . import penalties
 from .progress import bar
-from .result import Synthesis
+from .result import Synthesis, channels_of
 from .steps import STEPS, Climber, amplitude
 from .targets import ALL, Targets, of_units, pull
 
@@ -199,7 +199,7 @@ def ascent(network: Network, target: Any, settings: Settings | str = "default", 
                                                          (first[0][alive], first[1][alive]), shown)
             history[:, rows[~alive]] = first[0][~alive]
     described = {**dataclasses.asdict(chosen), "seed": seed, "given_start": start is not None}
-    return Synthesis("ascent", x, history, targets.names(), dead, described)
+    return Synthesis("ascent", x, history, targets.names(), dead, described, channels_of(network))
 
 
 def _wake(network: Network, targets: Targets, x: np.ndarray, rows: np.ndarray, seed: int

@@ -10,7 +10,7 @@ from .. import backends, checks
 from ..network import Network
 from ..units import PRE
 from .resize import resize_maps
-from .result import Attribution
+from .result import Attribution, channels_of
 from .saliency import guided
 from .targets import resolve
 
@@ -91,7 +91,7 @@ def cam(network: Network, x: np.ndarray, target: Any = None, *, batch_size: int 
             values[part] = np.stack([item[..., index] for item, index in zip(maps, classes, strict=True)])
         else:
             values[part] = np.einsum("nhwk,nk->nhw", maps, weight[classes])
-    return Attribution("cam", values, scores, targets.names(), True, {"layer": layer})
+    return Attribution("cam", values, scores, targets.names(), True, {"layer": layer}, channels_of(network))
 
 
 def gradcam(network: Network, x: np.ndarray, target: Any = None, *, layer: str | None = None,
@@ -131,7 +131,7 @@ def gradcam(network: Network, x: np.ndarray, target: Any = None, *, layer: str |
         values[part] = np.einsum("nhwk,nk->nhw", forward.kept.get(layer, forward.output), weight)
     if rectify:
         np.maximum(values, 0, out=values)
-    return Attribution("gradcam", values, scores, targets.names(), not rectify, {"layer": layer})
+    return Attribution("gradcam", values, scores, targets.names(), not rectify, {"layer": layer}, channels_of(network))
 
 
 def guided_gradcam(network: Network, x: np.ndarray, target: Any = None, *, layer: str | None = None,
@@ -154,4 +154,4 @@ def guided_gradcam(network: Network, x: np.ndarray, target: Any = None, *, layer
     fine = guided(network, x, chosen, batch_size=batch_size)
     enlarged = resize_maps(coarse.values, x.shape[1:3])
     return Attribution("guided-gradcam", fine.values * enlarged[..., None], fine.scores, fine.targets, True,
-                       coarse.settings)
+                       coarse.settings, fine.channels)

@@ -10,7 +10,7 @@ from .. import checks
 from ..network import Network
 from .progress import bar
 from .resize import resize_maps
-from .result import Synthesis
+from .result import Synthesis, channels_of
 from .steps import amplitude
 from .targets import Targets, of_units, pull
 
@@ -87,7 +87,7 @@ def dream(network: Network, x: np.ndarray, target: Any, *, octaves: int = 4, sca
     settings = {"octaves": octaves, "scale": scale, "steps": steps, "rate": rate, "jitter": jitter, "tile": tile,
                 "seed": seed}
     return Synthesis("dream", image, np.array(history, np.float32)[:, None], targets.names(), np.zeros(1, bool),
-                     settings)
+                     settings, channels_of(network))
 
 
 def _reduced(x: np.ndarray, side: tuple[int, ...]) -> np.ndarray:

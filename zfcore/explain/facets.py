@@ -79,7 +79,8 @@ def facets(network: Network, x: np.ndarray, target: Any, settings: Settings | st
     begin = np.stack(starts).astype(np.float32)
     found = ascent(network, [target] * len(begin), settings, start=begin, seed=seed, progress=progress, **changes)
     described = {**found.settings, "count": count, "layer": chosen, "nearest": nearest}
-    return Facets("facets", found.images, found.scores, found.targets, found.dead, described, begin, labels)
+    return Facets("facets", found.images, found.scores, found.targets, found.dead, described,
+                  found.channels, begin, labels)
 
 
 def _clusters(features: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

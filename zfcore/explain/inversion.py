@@ -10,7 +10,7 @@ from .. import checks
 from ..network import Network
 from .penalties import total_variation
 from .progress import bar
-from .result import Synthesis
+from .result import Synthesis, channels_of
 from .steps import Climber, amplitude
 
 __all__ = ["inversion"]
@@ -69,7 +69,8 @@ def inversion(network: Network, x: np.ndarray, layer: str, *, steps: int = 200, 
             begin = np.stack([np.random.default_rng([seed, row]).standard_normal(x.shape[1:], np.float32)
                               for row in range(part.start, part.stop)]).astype(x.dtype) * x.dtype.type(noise)
             images[part], errors[:, part] = _descend(network, begin, wanted, norms, layer, size, settings, shown)
-    return Synthesis("inversion", images, errors, [layer] * len(x), np.zeros(len(x), bool), settings)
+    return Synthesis("inversion", images, errors, [layer] * len(x), np.zeros(len(x), bool), settings,
+                     channels_of(network))
 
 
 def _descend(network: Network, x: np.ndarray, wanted: np.ndarray, norms: np.ndarray, layer: str,

@@ -11,7 +11,7 @@ from ..geometry import window_starts
 from ..network import Network
 from ..network.changes import Changes
 from .progress import bar
-from .result import Attribution
+from .result import Attribution, channels_of
 from .targets import resolve
 
 __all__ = ["occlusion"]
@@ -75,7 +75,8 @@ def occlusion(network: Network, x: np.ndarray, target: Any = None, *, window: in
                 shown.update(len(part))
             values[row] = total / count
     return Attribution("occlusion", values, scores, targets.names(), True,
-                       {"window": list(size), "stride": list(step), "fill": GRAY if fill is None else fill})
+                       {"window": list(size), "stride": list(step), "fill": GRAY if fill is None else fill},
+                       channels_of(network))
 
 
 def _gray(network: Network, fill: int | None) -> np.ndarray:

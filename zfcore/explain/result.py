@@ -42,6 +42,11 @@ class Result:
         return cls(**description["fields"], **arrays)
 
 
+def channels_of(network: Any) -> str:
+    """The order of a network's channels: "RGB", "BGR" or "L"; "RGB" where it does not say."""
+    return "RGB" if network.preprocessing is None else str(network.preprocessing.channels)
+
+
 @dataclass
 class Attribution(Result):
     """Which pixels, or cells of a layer, a score depends on; one row an image.
@@ -50,11 +55,12 @@ class Attribution(Result):
     ----------
     method : its name, as on the command line
     values : float (N, height, width) maps, or (N, height, width, channels) signed pixels in the
-        network's order of channels; raw, unscaled
+        order `channels`; raw, unscaled
     scores : (N,) what was explained: class scores before the softmax, or activations
     targets : a name for each row's score: "class 281", "conv5:42", "conv5:42@6,7"
     signed : whether values below zero mean something
     settings : of the method
+    channels : the network's order, "RGB", "BGR" or "L"
     """
 
     kind: ClassVar[str] = "attribution"
@@ -65,6 +71,7 @@ class Attribution(Result):
     targets: list[str]
     signed: bool
     settings: dict[str, Any] = field(default_factory=dict)
+    channels: str = "RGB"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the first rows."""
@@ -86,6 +93,7 @@ class Synthesis(Result):
     targets : a name for each row's score
     dead : bool (N,): rows whose score has no gradient anywhere that was tried; they were skipped
     settings : of the method
+    channels : the order of the images' channels, "RGB", "BGR" or "L"
     """
 
     kind: ClassVar[str] = "synthesis"
@@ -96,6 +104,7 @@ class Synthesis(Result):
     targets: list[str]
     dead: np.ndarray
     settings: dict[str, Any] = field(default_factory=dict)
+    channels: str = "RGB"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the first images."""

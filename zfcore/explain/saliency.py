@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from .. import checks, rules
 from ..network import Network
 from ..rules import Rule
 from .progress import bar
-from .result import Attribution
+from .result import Attribution, channels_of
 from .targets import Targets, pull, resolve
 
 __all__ = ["deconvnet", "gradient", "gradient_times_input", "guided", "saliency", "smoothgrad"]
@@ -52,7 +53,7 @@ def gradient(network: Network, x: np.ndarray, target: Any = None, *, rule: str |
     targets = resolve(network, target, x, batch_size)
     scores, signal = walk(network, x, targets, kind, batch_size)
     name = "gradient" if kind.is_gradient else kind.name
-    return Attribution(name, signal, scores, targets.names(), True, {"rule": kind.name})
+    return Attribution(name, signal, scores, targets.names(), True, {"rule": kind.name}, channels_of(network))
 
 
 def saliency(network: Network, x: np.ndarray, target: Any = None, *, batch_size: int = 32) -> Attribution:
@@ -69,7 +70,7 @@ def saliency(network: Network, x: np.ndarray, target: Any = None, *, batch_size:
     Attribution, values (N, height, width), none below zero
     """
     found = gradient(network, x, target, batch_size=batch_size)
-    return Attribution("saliency", _greatest_magnitude(found.values), found.scores, found.targets, False)
+    return replace(found, method="saliency", values=_greatest_magnitude(found.values), signed=False, settings={})
 
 
 def _greatest_magnitude(signal: np.ndarray) -> np.ndarray:
@@ -96,7 +97,7 @@ def gradient_times_input(network: Network, x: np.ndarray, target: Any = None, *,
     Attribution, signed values (N, height, width, channels)
     """
     found = gradient(network, x, target, batch_size=batch_size)
-    return Attribution("gradient-input", x * found.values, found.scores, found.targets, True)
+    return replace(found, method="gradient-input", values=x * found.values, settings={})
 
 
 def smoothgrad(network: Network, x: np.ndarray, target: Any = None, *, samples: int = 25, noise: float = 0.15,
@@ -140,7 +141,7 @@ def smoothgrad(network: Network, x: np.ndarray, target: Any = None, *, samples: 
     values = (total / samples).astype(x.dtype)
     scores = _scores(network, x, targets, batch_size)
     return Attribution("smoothgrad", values, scores, targets.names(), not squared,
-                       {"samples": samples, "noise": noise, "squared": squared, "seed": seed})
+                       {"samples": samples, "noise": noise, "squared": squared, "seed": seed}, channels_of(network))
 
 
 def _scores(network: Network, x: np.ndarray, targets: Targets, batch_size: int) -> np.ndarray:

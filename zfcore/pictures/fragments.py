@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .tiles import _image
+from .atlas import outside_gray
+from .compared import architecture_picture
+from .maps import titled_panels
+from .overlay import attribution_shades
+from .studies import correspondence_picture, evolution_picture, invariance_picture, occlusion_picture
+from .tiles import _image, grid, resize_tiles, stretched
 
 MOST_PIXELS = 1100  # longer side of a fragment's picture
 MOST_ROWS = 12  # of its table
@@ -61,9 +66,6 @@ def _webp(pixels: np.ndarray) -> tuple[bytes, int, int]:
 
 def study_fragment(result: Any) -> str:
     """A study's result, by its `kind`: its figure, where there is one, and the plain values of its summary."""
-    from .compared import architecture_picture
-    from .studies import correspondence_picture, evolution_picture, invariance_picture, occlusion_picture
-
     figures: dict[str, Callable[[Any], np.ndarray]] = {
         "occlusion": occlusion_picture, "correspondence": correspondence_picture, "evolution": evolution_picture,
         "invariance": invariance_picture, "architecture": architecture_picture}
@@ -75,15 +77,7 @@ def study_fragment(result: Any) -> str:
 
 def attribution_fragment(result: Any, most: int = 12) -> str:
     """An attribution's rows, each on its own scale."""
-    from .overlay import heat
-    from .tiles import grid, resize_tiles, signed, symmetric_scale
-
-    tiles = []
-    for values in result.values[:most]:
-        if values.ndim == 3 and values.shape[2] not in (1, 3):
-            values = np.abs(values).max(axis=2)
-        scale = symmetric_scale(values, 99.8)
-        tiles.append(signed(values, scale) if values.ndim == 3 else heat(values, scale, signed=result.signed))
+    tiles = [attribution_shades(values, result.channels, signed=result.signed) for values in result.values[:most]]
     facts = {name: f"{float(score):.4g}" for name, score in zip(result.targets, result.scores[:most], strict=False)}
     pixels = grid(resize_tiles(np.stack(tiles), 160, 224), min(len(tiles), 6), gap=3) if tiles else None
     return fragment(f"{result.method}, {len(result.values)} rows", facts, pixels,
@@ -92,25 +86,17 @@ def attribution_fragment(result: Any, most: int = 12) -> str:
 
 def synthesis_fragment(result: Any, most: int = 12) -> str:
     """Images that were made, each brought to the range of a screen."""
-    from .tiles import grid, resize_tiles
-
-    shown = np.asarray(result.images[:most], np.float64)
-    low, high = (each(shown, axis=(1, 2, 3), keepdims=True) for each in (np.min, np.max))
-    tiles = np.rint((shown - low) / np.where(high > low, high - low, 1) * 255).astype(np.uint8)
+    images = np.asarray(result.images[:most])
     facts = {str(name): f"{float(first):.4g} to {float(last):.4g}" for name, first, last in
              zip(result.targets, result.scores[0][:most], result.scores[-1][:most], strict=False)}
     pixels = None
-    if len(tiles) and tiles.shape[3] in (1, 3):
-        pixels = grid(resize_tiles(tiles, 160, 224), min(len(tiles), 6), gap=3)
+    if len(images) and images.shape[3] in (1, 3):
+        pixels = grid(resize_tiles(stretched(images, result.channels), 160, 224), min(len(images), 6), gap=3)
     return fragment(f"{result.method}, {len(result.images)} images", facts, pixels, "Each stretched to its own range.")
 
 
 def atlas_fragment(atlas: Any, most: int = 16) -> str:
     """An atlas: for some maps of each layer the patch that excites them most."""
-    from .atlas import outside_gray
-    from .maps import titled_panels
-    from .tiles import grid, resize_tiles
-
     items = []
     for name, part in atlas.layers.items():
         alive = np.flatnonzero(part.filled[:, 0] & ~part.dead)

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 
 from .. import checks
 from .atlas import FAINT, INK, PAPER, PERCENTILE, _font, _rgb
-from .tiles import _image, enlarge, symmetric_scale
+from .tiles import _image, enlarge, in_rgb_order, symmetric_scale
+from .tiles import signed as signed_shades
 
 # Dark to light, so that it reads in gray as well; and blue, white, red about zero.
 HEAT = np.array([(0, 0, 4), (61, 9, 101), (137, 34, 106), (203, 65, 73), (245, 125, 21), (249, 201, 50),
@@ -42,6 +43,27 @@ def heat(values: np.ndarray, scale: float | None = None, *, signed: bool = False
     checks.require(scale > 0, "heat", "scale", scale, "a number above 0")
     position = np.clip(values / scale, -1 if signed else 0, 1)
     return np.rint(_shade(position / 2 + 0.5, SIGNED) if signed else _shade(position, HEAT)).astype(np.uint8)
+
+
+def attribution_shades(values: np.ndarray, channels: str = "RGB", *, signed: bool = True, scale: float | None = None
+                       ) -> np.ndarray:
+    """One row of an attribution: signed pixels as shades about gray, a map as heat.
+
+    Parameters
+    ----------
+    values : float (height, width), or (height, width, channels)
+    channels : the network's order: "RGB", "BGR" or "L"
+    signed : whether a map's values below zero mean something
+    scale : the magnitude of the last shade; None: the 99.8th percentile of the magnitudes
+
+    Returns
+    -------
+    uint8 (height, width, 1 or 3); of more channels than three, the greatest magnitude as heat
+    """
+    scale = symmetric_scale(values, PERCENTILE) if scale is None else scale
+    if values.ndim == 3 and values.shape[2] in (1, 3):
+        return signed_shades(in_rgb_order(values, channels), scale)
+    return heat(np.abs(values).max(axis=2) if values.ndim == 3 else values, scale, signed=signed and values.ndim == 2)
 
 
 def overlay(photograph: np.ndarray, values: np.ndarray, scale: float | None = None, *, signed: bool = False,

@@ -49,6 +49,23 @@ def signed(values: np.ndarray, scale: float | np.ndarray | None = None) -> np.nd
     return (np.rint(np.clip(values / scale, -1, 1) * 127) + GRAY).astype(np.uint8)
 
 
+def stretched(images: np.ndarray, channels: str = "RGB") -> np.ndarray:
+    """Images in a network's numbers, each brought to the range of a screen by its own extremes.
+
+    Parameters
+    ----------
+    images : float (N, height, width, channels)
+    channels : their order: "RGB", "BGR" or "L"
+
+    Returns
+    -------
+    uint8 of the same shape, RGB or gray
+    """
+    values = np.asarray(in_rgb_order(images, channels), np.float64)
+    low, high = (each(values, axis=(1, 2, 3), keepdims=True) for each in (np.min, np.max))
+    return np.rint((values - low) / np.where(high > low, high - low, 1) * 255).astype(np.uint8)
+
+
 def enlarge(tiles: np.ndarray, smallest: int) -> np.ndarray:
     """Repeat pixels of (..., height, width, channels) by the least integer that makes the longer side
     at least `smallest`."""

@@ -15,7 +15,7 @@ from .. import checks, explain
 from ..explain.cam import default_layer
 from ..explain.steps import amplitude
 from ..network import Network
-from ..pictures import enlarge, grid, heat, overlay, signed, symmetric_scale
+from ..pictures import attribution_shades, enlarge, grid, heat, overlay, signed, symmetric_scale
 from ..pictures.atlas import PERCENTILE
 from ..pictures.tiles import in_rgb_order
 
@@ -100,10 +100,9 @@ def attribution_pictures(found: explain.Attribution, pixels: np.ndarray, channel
     pictures = []
     for picture, row in zip(pixels, values, strict=True):
         every = values if shared else row
-        if values.ndim == 4:
-            pictures.append(signed(in_rgb_order(row, channels), symmetric_scale(every, PERCENTILE)))
-        elif row.shape == picture.shape[:2] and not found.signed:
-            pictures.append(heat(row, symmetric_scale(every, PERCENTILE)))
+        if values.ndim == 4 or (row.shape == picture.shape[:2] and not found.signed):
+            pictures.append(attribution_shades(row, channels, signed=found.signed,
+                                               scale=symmetric_scale(every, PERCENTILE)))
         else:
             pictures.append(overlay(picture, row, symmetric_scale(every), signed=found.signed))
     return pictures

@@ -15,7 +15,7 @@ from ..formats import results
 from ..network import Network
 from ..pictures import grid, panels, png, resize_tiles
 from ..pictures.atlas import INK, PAPER, _font
-from .page import _environment
+from .describe import environment
 
 # Ten colours that differ in lightness too; more classes repeat them.
 PALETTE = [(31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75),
@@ -104,7 +104,7 @@ def write(folder: Path, network: Network, source: Images, layers: list[str], opt
                         "points": f"{stem}/points.npy"}
         entries.append((layer, stem, found[layer]))
         del features
-    text = _environment().get_template("embedding.html").render(
+    text = environment().get_template("embedding.html").render(
         title=f"How {network.name or 'the network'} sees {len(source)} images", layers=entries, options=options)
     atomic_write(folder / "index.html", text.encode("utf-8", "backslashreplace"))
     return found

@@ -14,7 +14,7 @@ from ..files import atomic_write
 from ..pictures import panels, png, signed
 from ..pictures.tiles import in_rgb_order
 from .columns import COLUMNS, Column, Job, caption
-from .page import _environment, number_text
+from .describe import environment, number_text
 
 TEXTS = {
     "saliency": "The largest magnitude over the colours of the score's derivative (Simonyan et al. 2013).",
@@ -119,7 +119,7 @@ def write(folder: Path, title: str, rows: Sequence[Sequence[tuple[np.ndarray, st
     entries = [(name, [(target, number_text(float(value))) for target, value in
                        zip(found.targets, np.atleast_2d(found.scores)[-1], strict=True)])
                for name, found in results.items() if isinstance(found, (explain.Attribution, explain.Synthesis))]
-    text = _environment().get_template("explanation.html").render(
+    text = environment().get_template("explanation.html").render(
         title=title, facts=list(facts.items()), methods=[(name, TEXTS[name]) for name in methods], entries=entries)
     atomic_write(folder / "index.html", text.encode("utf-8", "backslashreplace"))
     return folder / "index.html"

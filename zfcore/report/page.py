@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, backends, checks
+from .. import __version__, checks
 from ..data.decode import printable
 from ..files import atomic_write
 from ..kernels.threads import get_num_threads
@@ -21,21 +21,23 @@ from ..study import results
 from ..study.atlas import Atlas
 from ..study.tables import csv_text
 from ..study.top import LayerTop
+from .describe import (
+    LINE,
+    RULES,
+    class_of,
+    environment,
+    facts,
+    filters_text,
+    layer_text,
+    number_text,
+    pixel_filters,
+    provenance,
+)
 from .sanity import Check, Sanity, random_twin
 from .sheets import Sheet, Strongest
 
 PROJECTION_LIMIT = 512 * 2**20  # bytes of projections that are kept as arrays beside the page
 PNG_LIMIT = 12_000  # bytes; a card's larger pictures become JPEG
-LINE = 80  # shade of the hairlines between tiles, for light pages and dark ones
-
-RULES = {
-    "deconvnet": (" by a deconvnet: unpooling through the recorded switches, rectifying, and the transposed filters",
-                  "Apart from normalisation, a deconvnet differs from the plain gradient only in what it does at "
-                  "the ReLUs (Mahendran and Vedaldi, 2016)."),
-    "gradient": (" as the gradient of the activation", "A gradient shows what a small change of each pixel would do."),
-    "guided": (" by guided backpropagation: the gradient, rectified at every ReLU",
-               "Guided backpropagation sharpens edges of the image whether or not the network uses them."),
-}
 
 
 def write(folder: str | os.PathLike[str], atlas: Atlas, *, rule: str = "deconvnet", network: Any = None,
@@ -87,23 +89,9 @@ def write(folder: str | os.PathLike[str], atlas: Atlas, *, rule: str = "deconvne
         atomic_write(root / "sanity.csv", csv_text(page.checks).encode())
     names = {"title": title or f"What {printable(atlas.network_name) or 'the network'} responds to",
              "facts": page.facts(accuracy, facts or {}), "arrays": arrays}
-    text = _environment().get_template("atlas.html").render(**names, **page.values())
+    text = environment().get_template("atlas.html").render(**names, **page.values())
     atomic_write(root / "index.html", text.encode())  # last: a page that is there is whole
     return root / "index.html"
-
-
-def _environment() -> Any:
-    import jinja2
-
-    return jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True,
-                              undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-
-
-def number_text(value: float) -> str:
-    """About three significant digits, for people."""
-    size = abs(value)
-    digits = ",.0f" if size >= 1000 else ".1f" if size >= 100 else ".2f" if size >= 1 else ".3g"
-    return format(value, digits)
 
 
 class _Page:
@@ -120,7 +108,6 @@ class _Page:
         needed = sum(4 * part.patches[0].size * len(self.maps[name]) for name, part in atlas.layers.items())
         self.keep, self.save_arrays = save_arrays and needed <= limit, save_arrays
         self.shown: list[dict[str, Any]] = []
-        self.rows = {row.name: row for row in atlas.network.layers()}
 
     def layers(self, progress: bool) -> str:
         """Project, draw and describe all layers; returns what was kept as arrays."""
@@ -174,7 +161,7 @@ class _Page:
                         check.other, *(None if each is None else f"{each:.3f}" for each in check.likeness)))))
             bar.update(len(maps))
         bar.update(len(chosen) - len(alive))
-        return {"name": name, "text": self._text(name, part), "cards": cards,
+        return {"name": name, "text": layer_text(self.atlas, name), "cards": cards,
                 "dead": [(f"{name}:{index}", int(index)) for index in chosen[part.dead[chosen]]],
                 "sheet": sheet.write(self.root, folder, name),
                 "strongest": strongest.write(self.root, f"{folder}-strongest"), "sanity": _likeness(alike)}
@@ -188,7 +175,7 @@ class _Page:
         entries, labels = [], []
         for rank in np.flatnonzero(part.filled[index]):
             image = int(part.images[index, rank])
-            label = self._label(image)
+            label = class_of(self.atlas, image)
             labels.append(label)
             entries.append({"value": number_text(float(part.values[index, rank])), "label": label or "",
                             "place": f"{part.rows[index, rank]},{part.columns[index, rank]}",
@@ -200,25 +187,10 @@ class _Page:
                 "sanity": None if check is None else self._sanity(folder, name, index, check)}
         return card, (left, right)
 
-    def _label(self, image: int) -> str | None:
-        label = self.atlas.labels.get(image, -1)
-        if label < 0:
-            return None
-        names = self.atlas.class_names
-        return printable(names[label]) if names and label < len(names) else f"class {label}"
-
     def _picture(self, stem: str, pixels: np.ndarray) -> dict[str, Any]:
         content, suffix = encode_small(pixels, PNG_LIMIT)
         (self.root / (stem + suffix)).write_bytes(content)
         return {"path": stem + suffix, "width": pixels.shape[1], "height": pixels.shape[0]}
-
-    def _text(self, name: str, part: LayerTop) -> str:
-        shape, row = self.atlas.network.tensor_shape(name), self.rows.get(name.removesuffix(".pre"))
-        size = f" of {shape[0]} x {shape[1]}" if len(shape) == 3 else ""
-        field = row.receptive_field if row else None
-        sees = "each unit sees the whole image" if field is None else (
-            f"each unit sees {field.size[0]} x {field.size[1]} pixels, neighbours are {field.stride[0]} apart")
-        return f"{part.maps} feature maps{size}; {sees}."
 
     def _sanity(self, folder: str, name: str, index: int, check: Check) -> dict[str, Any]:
         """A map's sanity check, written, and what the page says of it."""
@@ -228,52 +200,33 @@ class _Page:
 
     def _filters(self) -> dict[str, Any] | None:
         """The filters that look at pixels, if there are any and they can be shown."""
-        for row in self.rows.values():
-            if row.type == "Convolution" and row.inputs == ("input",):
-                weight = backends.to_numpy(self.atlas.network.parameters()[f"{row.name}.weight"])
-                if weight.shape[3] not in (1, 3):
-                    return None
-                pixels = filter_picture(weight, self.channels, background=LINE)
-                png(self.root / "pictures" / "filters.png", pixels)
-                text = (f"{row.name}: {weight.shape[0]} filters of {weight.shape[1]} x {weight.shape[2]}. Gray is "
-                        f"zero, black and white are -{number_text(float(np.abs(weight).max()))} and "
-                        f"+{number_text(float(np.abs(weight).max()))}, one scale for all.")
-                return {"name": row.name, "count": weight.shape[0], "path": "pictures/filters.png", "text": text,
-                        "width": pixels.shape[1], "height": pixels.shape[0]}
-        return None
+        found = pixel_filters(self.atlas.network)
+        if found is None:
+            return None
+        name, weight = found
+        pixels = filter_picture(weight, self.channels, background=LINE)
+        png(self.root / "pictures" / "filters.png", pixels)
+        return {"name": name, "count": weight.shape[0], "path": "pictures/filters.png",
+                "text": filters_text(name, weight), "width": pixels.shape[1], "height": pixels.shape[0]}
 
     def facts(self, accuracy: float | None, more: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The page's head in numbers."""
-        atlas = self.atlas
-        found = [("images", f"{atlas.scanned - len(atlas.skipped):,}")]
-        if atlas.class_names:
-            found.append(("classes", f"{len(atlas.class_names):,}"))
-        found += [("layers", f"{len(atlas.layers)}"),
-                  ("feature maps", f"{sum(part.maps for part in atlas.layers.values()):,}"),
-                  ("dead", f"{sum(int(part.dead.sum()) for part in atlas.layers.values()):,}"),
-                  ("parameters", f"{atlas.network.parameter_count:,}")]
-        if accuracy is not None:
-            found.insert(0, ("accuracy", f"{100 * accuracy:.2f} %"))
-        return found + [(str(name), str(value)) for name, value in more.items()]
+        found = [] if accuracy is None else [("accuracy", f"{100 * accuracy:.2f} %")]
+        return [*found, *facts(self.atlas), *((str(name), str(value)) for name, value in more.items())]
 
     def values(self) -> dict[str, Any]:
         """Everything else that the template names."""
         atlas = self.atlas
         first = next((card["unit"] for layer in self.shown for card in layer["cards"]), "conv1:0")
         text, caveat = RULES[self.rule]
-        parts = ", ".join(f"{begin}..{end - 1}" for begin, end in atlas.covered)
-        provenance = [("network, SHA-256", atlas.hashes["network"]), ("data set, SHA-256", atlas.hashes["images"]),
-                      ("decoded pixels", atlas.hashes["pixels"]),
-                      ("images scanned", f"{parts or 'none'} of {atlas.count}"), ("rule", self.rule),
-                      ("signal", "the activation" if self.seed == "activation" else "1 at every unit"),
-                      ("preprocessing", repr(atlas.preprocessing))]
+        signal = "the activation" if self.seed == "activation" else "1 at every unit"
         columns = max(int(np.ceil(np.sqrt(atlas.top))), 1)
         return {"top": atlas.top, "columns": columns, "rows": -(-atlas.top // columns), "layers": self.shown,
                 "filters": self._filters(), "example": first,
                 "rule": {"text": text, "caveat": caveat}, "labelled": bool(atlas.labels),
                 "one_per_image": atlas.one_per_image, "version": __version__,
                 "skipped": [printable(reason) for reason in atlas.skipped.values()],
-                "provenance": provenance + list(atlas.versions.items())}
+                "provenance": [*provenance(atlas, self.rule), ("signal", signal)]}
 
 
 def _likeness(found: list[tuple[float | None, float | None]]) -> list[str] | None:

@@ -18,7 +18,7 @@ from ...study.correspondence import Correspondence
 from ...study.evolution import Evolution
 from ...study.invariance import Invariance
 from ...study.occlusion import Occlusion
-from ..page import RULES
+from ..describe import RULES
 from . import explanations, runs, studies
 from .atlas import AtlasPages
 from .pages import Site

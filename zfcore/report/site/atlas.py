@@ -13,7 +13,17 @@ from ...pictures import filter_picture, grid, resize_tiles
 from ...pictures.svg import line_plot
 from ...study.atlas import Atlas
 from ...study.tables import entries_csv, units_csv
-from ..page import LINE, RULES, number_text
+from ..describe import (
+    LINE,
+    RULES,
+    class_of,
+    facts,
+    filters_text,
+    layer_text,
+    number_text,
+    pixel_filters,
+    provenance,
+)
 from ..sanity import random_twin
 from .graph import graph
 from .pages import Entry, Site
@@ -52,7 +62,7 @@ class AtlasPages:
         self.readers: dict[tuple[str, int], list[tuple[str, int]]] = {}
         self.cosines: dict[str, np.ndarray] = {}
         self.whole: dict[int, dict[str, Any]] = {}
-        self.rows = {} if atlas.network is None else {row.name: row for row in atlas.network.layers()}
+        self.filters = None if atlas.network is None else pixel_filters(atlas.network)
 
     @property
     def maps(self) -> int:
@@ -90,7 +100,7 @@ class AtlasPages:
         """All thumbnails of a layer in one picture (two with projections), and each one's place in it."""
         order = sorted(drawn.patches)
         if not order:
-            return {"columns": 1, "places": {}, "patches": None, "projections": None, "width": THUMB, "height": THUMB}
+            return {"class": None, "places": {}, "patches": None, "projections": None, "width": THUMB, "height": THUMB}
         height, width = drawn.patches[order[0]].shape[:2]
         columns = max(min(len(order), 16), 1)
         places = {index: (place % columns * width, place // columns * height) for place, index in enumerate(order)}
@@ -100,7 +110,7 @@ class AtlasPages:
             if tiles:
                 sheets[kind] = self.site.picture(f"{self.folders[name]}/{kind}",
                                                  grid(np.stack([tiles[index] for index in order]), columns, gap=0))
-        return {"columns": columns, "places": places, "width": width, "height": height, **sheets}
+        return {"class": None, "places": places, "width": width, "height": height, **sheets}
 
     def _whole_images(self) -> None:
         """Small pictures of the images that appear anywhere, where the data set is at hand."""
@@ -134,25 +144,26 @@ class AtlasPages:
         drawn, sprite = self.drawn[name], self.sprites[name]
         alive = drawn.alive.tolist()
         strongest = {index: float(part.values[index, 0]) for index in alive}
-        common = {index: self._classes(name, index)[:1] for index in alive}
+        classes = {index: self._classes(name, index) for index in alive}
         thumbs = [{"map": index, "x": sprite["places"][index][0], "y": sprite["places"][index][1],
                    "strength": number_text(strongest[index]), "value": f"{strongest[index]:.6g}",
-                   "class": common[index][0][0] if common[index] else ""} for index in alive]
+                   "class": classes[index][0][0] if classes[index] else ""} for index in alive]
         ranked = np.sort(np.array(list(strongest.values()), np.float64))[::-1]
         plot = None if len(ranked) < 2 else line_plot(
             np.arange(1, len(ranked) + 1), ranked[None], ["strongest activation"],
             title=f"Strongest activation of each map of {printable(name)}, sorted", x_label="maps, the strongest first")
         dead = np.flatnonzero(part.dead).tolist()
-        text = self._text(name)
+        text = layer_text(self.atlas, name)
+        filters = self._filters(*self.filters) if self.filters is not None and self.filters[0] == name else None
         self.site.page(f"{folder}/index.html", "layer.html", title=printable(name), layer=printable(name), text=text,
                        thumbs=thumbs, sprite=sprite, dead=dead, plot=plot, overview=f"{self.prefix}index.html",
-                       filters=self._filters(name), layers=self._neighbouring_layers(name))
+                       filters=filters, layers=self._neighbouring_layers(name))
         for place, index in enumerate(alive):
             around = alive[place - 1] if place else None, alive[place + 1] if place + 1 < len(alive) else None
-            self._unit(name, index, around)
+            self._unit(name, index, around, classes[index], text)
         self.site.search["layers"].append([printable(name), folder, part.maps, dead])
         for index in alive:
-            for label, count in self._classes(name, index):
+            for label, count in classes[index]:
                 if count >= 2:
                     self.site.search["classes"].setdefault(label, []).append(
                         [len(self.site.search["layers"]) - 1, index, count])
@@ -172,49 +183,29 @@ class AtlasPages:
         return {"name": printable(name), "folder": folder, "text": text, "maps": part.maps, "dead": len(dead),
                 "sheet": sheet}
 
-    def _text(self, name: str) -> str:
-        part, row = self.atlas[name], self.rows.get(name.removesuffix(".pre"))
-        if row is None:
-            height, width = part.patches.shape[2:4]
-            return f"{part.maps} feature maps; patches of {height} x {width} pixels."
-        shape = row.output_shape
-        size = f" of {shape[0]} x {shape[1]}" if len(shape) == 3 else ""
-        if row.receptive_field is None:
-            return f"{part.maps} feature maps{size}; each unit sees the whole image."
-        field = row.receptive_field
-        return (f"{part.maps} feature maps{size}; each unit sees {field.size[0]} x {field.size[1]} pixels, "
-                f"neighbours are {field.stride[0]} apart.")
-
     def _neighbouring_layers(self, name: str) -> list[tuple[str, str, bool]]:
         return [(printable(each), self.folders[each], each == name) for each in self.atlas.layers]
 
-    def _looks_at_pixels(self, name: str) -> bool:
-        row = self.rows.get(name)
-        return row is not None and row.type == "Convolution" and row.inputs == ("input",) and \
-            self.atlas.network.parameters()[f"{name}.weight"].shape[3] in (1, 3)
-
-    def _filters(self, name: str) -> dict[str, Any] | None:
+    def _filters(self, name: str, weight: np.ndarray) -> dict[str, Any]:
         """A first layer's filters as one picture, gray is zero."""
-        if not self._looks_at_pixels(name):
-            return None
-        weight = np.asarray(self.atlas.network.parameters()[f"{name}.weight"])
         pixels = filter_picture(weight, self.atlas.preprocessing.channels, background=LINE)
-        largest = number_text(float(np.abs(weight).max()))
-        text = (f"The {weight.shape[0]} filters of {printable(name)}, {weight.shape[1]} x {weight.shape[2]}. Gray is "
-                f"zero, black and white are -{largest} and +{largest}, one scale for all.")
-        return self.site.picture(f"{self.folders[name]}/filters", pixels, text)
+        return self.site.picture(f"{self.folders[name]}/filters", pixels, filters_text(name, weight))
+
+    def _own_filter(self, name: str, index: int) -> dict[str, Any] | None:
+        """A unit's filter, where it looks at pixels."""
+        if self.filters is None or self.filters[0] != name:
+            return None
+        pixels = filter_picture(self.filters[1][index:index + 1], self.atlas.preprocessing.channels, smallest=96)
+        return self.site.picture(f"{self.folders[name]}/{index}-filter", pixels, f"The filter of {name}:{index}")
 
     def _classes(self, name: str, index: int) -> list[tuple[str, int]]:
         """The classes among a unit's images, the commonest first."""
         part = self.atlas[name]
-        labels = [self.atlas.labels.get(int(image), -1) for image in part.images[index][part.filled[index]]]
-        return [(self._class(label), count) for label, count in Counter(labels).most_common() if label >= 0]
+        labels = [class_of(self.atlas, int(image)) for image in part.images[index][part.filled[index]]]
+        return Counter(label for label in labels if label is not None).most_common()
 
-    def _class(self, label: int) -> str:
-        names = self.atlas.class_names
-        return printable(names[label]) if names and label < len(names) else f"class {label}"
-
-    def _unit(self, name: str, index: int, around: tuple[int | None, int | None]) -> None:
+    def _unit(self, name: str, index: int, around: tuple[int | None, int | None], classes: list[tuple[str, int]],
+              text: str) -> None:
         part, folder, drawn = self.atlas[name], self.folders[name], self.drawn[name].units[index]
         height, width = self.atlas.image_shape[:2]
         entries = []
@@ -222,26 +213,19 @@ class AtlasPages:
             image, (top, left) = int(part.images[index, rank]), part.origins[index, rank].tolist()
             bottom, right = min(top + part.patches.shape[2], height), min(left + part.patches.shape[3], width)
             top, left = max(top, 0), max(left, 0)
-            label = self.atlas.labels.get(image, -1)
             entries.append({
                 "rank": rank + 1, "value": number_text(float(part.values[index, rank])),
                 "place": f"{part.rows[index, rank]}, {part.columns[index, rank]}",
                 "box": (left, top, right - left, bottom - top), "whole": self.whole.get(image),
                 "image": without_folders(self.atlas.names.get(image, str(image))),
-                "class": self._class(label) if label >= 0 else ""})
-        counts = self._classes(name, index)
-        own = None
-        if self._looks_at_pixels(name):
-            weight = np.asarray(self.atlas.network.parameters()[f"{name}.weight"])[index:index + 1]
-            own = self.site.picture(f"{folder}/{index}-filter", filter_picture(
-                weight, self.atlas.preprocessing.channels, smallest=96), f"The filter of {name}:{index}")
+                "class": class_of(self.atlas, image) or ""})
         self.site.page(
             f"{folder}/{index}.html", "unit.html", title=f"{printable(name)}:{index}", layer=printable(name),
-            folder=folder, text=self._text(name), drawn=drawn, entries=entries, classes=counts,
+            folder=folder, text=text, drawn=drawn, entries=entries, classes=classes,
             total=len(entries), extent=(width, height), scale=number_text(drawn.scale), rule=RULES[self.rule][0],
-            likeness=self._likeness(name, index), own=own, incoming=self._incoming(name, index),
-            outgoing=self._outgoing(name, index), together=self._together(name, index),
-            alike=self._alike(name, index), before=around[0], after=around[1],
+            likeness=self._likeness(name, index), own=self._own_filter(name, index),
+            incoming=self._incoming(name, index), outgoing=self._outgoing(name, index),
+            together=self._together(name, index), alike=self._alike(name, index), before=around[0], after=around[1],
             overview=f"{self.prefix}index.html", data=f"{self.prefix}data")
 
     def _likeness(self, name: str, index: int) -> list[tuple[str, str]]:
@@ -307,14 +291,9 @@ class AtlasPages:
     def _overview(self, layers: list[dict[str, Any]], downloads: list[tuple[str, str]]) -> None:
         atlas, network = self.atlas, self.atlas.network
         links = {name: f"{folder}/index.html" for name, folder in self.folders.items()}
-        facts = [("images", f"{atlas.scanned - len(atlas.skipped):,}"), ("layers", f"{len(atlas.layers)}"),
-                 ("feature maps", f"{self.maps:,}"),
-                 ("dead", f"{sum(int(part.dead.sum()) for part in atlas.layers.values()):,}")]
-        if network is not None:
-            facts.append(("parameters", f"{network.parameter_count:,}"))
         name = printable(atlas.network_name) or "The network"
-        values = {"network": name, "facts": facts, "layers": layers,
-                  "graph": None if network is None else graph(list(self.rows.values()), {
+        values = {"network": name, "facts": facts(atlas), "layers": layers,
+                  "graph": None if network is None else graph(network.layers(), {
                       name: ("" if not self.prefix else "../") + link for name, link in links.items()},
                       network.input_shape),
                   "caveat": RULES[self.rule][1], "rule": RULES[self.rule][0], "downloads": downloads,
@@ -328,14 +307,8 @@ class AtlasPages:
             self.site.front = values
 
     def _record(self) -> None:
-        atlas = self.atlas
-        parts = ", ".join(f"{begin}..{end - 1}" for begin, end in atlas.covered)
-        rows = [("network, SHA-256", atlas.hashes["network"]), ("data set, SHA-256", atlas.hashes["images"]),
-                ("decoded pixels", atlas.hashes["pixels"]), ("images scanned", f"{parts or 'none'} of {atlas.count}"),
-                ("entries a map", str(atlas.top)), ("one an image", "yes" if atlas.one_per_image else "no"),
-                ("rule of the projections", self.rule), ("preprocessing", repr(atlas.preprocessing)),
-                *((f"version of {name}", value) for name, value in atlas.versions.items())]
-        rows += [(f"left out: image {index}", printable(reason)) for index, reason in atlas.skipped.items()]
+        rows = provenance(self.atlas, self.rule)
+        rows += [(f"left out: image {index}", printable(reason)) for index, reason in self.atlas.skipped.items()]
         self.site.records.append((self.source.title, rows))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from PIL import Image
 from ...data.decode import printable
 from ...explain.result import Attribution, Synthesis
 from ...formats import results
-from ...pictures import heat, signed, symmetric_scale
+from ...pictures import attribution_shades, stretched, symmetric_scale
 from ...pictures.atlas import PERCENTILE
 from ...pictures.maps import fitted
-from ..page import number_text
+from ..describe import number_text
 from .pages import Entry, Site
 from .sources import Source, without_folders
 
@@ -29,9 +30,9 @@ def explanation(site: Site, sources: list[Source]) -> None:
     columns: list[dict[str, Any]] = []
     for source in sources:
         if source.kind == "attribution":
-            columns.append(_attribution(site, folder, Attribution.load(source.path)))
+            columns.append(_attribution(site, folder, source))
         elif source.kind == "synthesis":
-            columns.append(_synthesis(site, folder, Synthesis.load(source.path)))
+            columns.append(_synthesis(site, folder, source))
         record(site, source)
     figure = _file(site, sources[0].output / "figure.png", f"{folder}/figure", "All methods, a row a picture")
     methods = sources[0].summary.get("methods") or [source.kind for source in sources]
@@ -42,31 +43,30 @@ def explanation(site: Site, sources: list[Source]) -> None:
     site.entries.append(Entry(title, f"{folder}/index.html", "explanation", ", ".join(map(str, methods)), figure))
 
 
-def _attribution(site: Site, folder: str, found: Attribution) -> dict[str, Any]:
-    rows = []
-    for number, values in enumerate(found.values[:MOST_ROWS]):
-        scale = symmetric_scale(values, PERCENTILE)
-        shown = signed(values, scale) if values.ndim == 3 and values.shape[2] in (1, 3) else heat(
-            values if values.ndim == 2 else np.abs(values).max(axis=2), scale, signed=found.signed)
-        picture = site.picture(f"{folder}/{found.method}-{number}", fitted(shown, SIDE),
-                               f"{found.method} of {printable(found.targets[number])}")
-        rows.append({"picture": picture, "text": printable(found.targets[number]),
-                     "note": f"score {number_text(float(found.scores[number]))}, "
-                             f"scale {number_text(float(np.max(scale)))}"})
-    return {"name": found.method, "rows": rows, "array": site.array(f"{folder}/{found.method}.npy", found.values)}
+def _attribution(site: Site, folder: str, source: Source) -> dict[str, Any]:
+    found = Attribution.load(source.path)
+    shown = [attribution_shades(values, found.channels, signed=found.signed) for values in found.values[:MOST_ROWS]]
+    notes = [f"score {number_text(float(score))}, scale {number_text(symmetric_scale(values, PERCENTILE))}"
+             for score, values in zip(found.scores, found.values[:MOST_ROWS], strict=False)]
+    return _column(site, folder, source, shown, found.targets, notes, found.values)
 
 
-def _synthesis(site: Site, folder: str, found: Synthesis) -> dict[str, Any]:
-    rows = []
-    for number, image in enumerate(found.images[:MOST_ROWS]):
-        low, high = float(image.min()), float(image.max())
-        shown = ((image - low) / ((high - low) or 1) * 255).round().astype(np.uint8)
-        picture = site.picture(f"{folder}/{found.method}-{number}", fitted(shown, SIDE),
-                               f"{found.method} of {printable(str(found.targets[number]))}")
-        note = "dead" if found.dead[number] else (f"{number_text(float(found.scores[0, number]))} to "
-                                                  f"{number_text(float(found.scores[-1, number]))}")
-        rows.append({"picture": picture, "text": printable(str(found.targets[number])), "note": note})
-    return {"name": found.method, "rows": rows, "array": site.array(f"{folder}/{found.method}.npy", found.images)}
+def _synthesis(site: Site, folder: str, source: Source) -> dict[str, Any]:
+    found = Synthesis.load(source.path)
+    notes = ["dead" if dead else f"{number_text(float(first))} to {number_text(float(last))}"
+             for dead, first, last in zip(found.dead, found.scores[0], found.scores[-1], strict=True)]
+    return _column(site, folder, source, list(stretched(found.images[:MOST_ROWS], found.channels)), found.targets,
+                   notes, found.images)
+
+
+def _column(site: Site, folder: str, source: Source, shown: Sequence[np.ndarray], targets: Sequence[str],
+            notes: Sequence[str], array: np.ndarray) -> dict[str, Any]:
+    """A method's pictures, one an image, under the name of its folder: one method may stand for several layers."""
+    name, stem = source.path.name, site.slug(f"{folder}/", source.path.name)
+    rows = [{"text": printable(str(target)), "note": note, "picture": site.picture(
+        f"{stem}-{number}", fitted(pixels, SIDE), f"{name} of {printable(str(target))}")}
+        for number, (pixels, target, note) in enumerate(zip(shown, targets, notes, strict=False))]
+    return {"name": printable(name), "rows": rows, "array": site.array(f"{stem}.npy", array)}
 
 
 def embedding(site: Site, source: Source) -> None:

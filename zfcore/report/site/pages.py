@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from ... import __version__
-from ...data.decode import printable
 from ...files import atomic_write
 from ...pictures import encode_small
+from ..describe import environment
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
 PNG_LIMIT = 6_000  # bytes; larger pictures become WebP
 ARRAY_LIMIT = 8 * 10**6  # bytes; larger arrays are not copied into the site
 
@@ -58,12 +57,7 @@ class Site:
 
     @cached_property
     def _environment(self) -> Any:
-        import jinja2
-
-        environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True,
-                                         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        environment.filters["printable"] = printable
-        return environment
+        return environment()
 
     def page(self, path: str, template: str, **values: Any) -> str:
         """Render `templates/site/<template>` into `path`; returns the path.

@@ -10,6 +10,7 @@ import numpy as np
 from ...pictures import filter_picture
 from ...pictures.svg import line_plot
 from ...training.log import rows
+from ..describe import filters_text, pixel_filters
 from .explanations import flat
 from .pages import Entry, Site
 from .sources import Source
@@ -61,12 +62,11 @@ def _filters(site: Site, folder: str, source: Source) -> dict[str, Any] | None:
     for name in ("best.safetensors", "model.safetensors"):
         if (source.path / name).is_file():
             network = safetensors.load(source.path / name)
-            for node in network.nodes.values():
-                weight = node.layer.parameters.get("weight")
-                if node.inputs == ("input",) and weight is not None and weight.ndim == 4 and weight.shape[3] in (1, 3):
-                    channels = network.preprocessing.channels if network.preprocessing else "RGB"
-                    return site.picture(f"{folder}/filters", filter_picture(np.asarray(weight), channels),
-                                        f"Filters of {node.name}, one scale for all, gray is zero")
+            found = pixel_filters(network)
+            if found is None:
+                return None
+            channels = network.preprocessing.channels if network.preprocessing else "RGB"
+            return site.picture(f"{folder}/filters", filter_picture(found[1], channels), filters_text(*found))
     return None
 
 

@@ -19,7 +19,7 @@ from ...study.correspondence import PAPER, Correspondence
 from ...study.evolution import Evolution
 from ...study.invariance import KINDS, Invariance
 from ...study.occlusion import Occlusion
-from ..page import LINE, number_text
+from ..describe import LINE, number_text
 from .pages import Entry, Site
 from .sources import Source, without_folders
 

@@ -16,7 +16,7 @@ from ...network import Network
 from ...pictures import card_pictures, in_rgb_order, resize_tiles, signed, symmetric_scale
 from ...pictures.atlas import PERCENTILE, outside_gray
 from ...study.atlas import Atlas
-from ..page import LINE
+from ..describe import LINE
 from ..sanity import Check, Sanity
 from .pages import Site
 
@@ -118,7 +118,8 @@ def saved_projections(output: Path, atlas: Atlas, rule: str | None) -> tuple[dic
         stored, arrays = results.load(output / "projections", "projections", verify=False)
     except (OSError, ValueError):
         return {}, None
-    if stored.get("hashes") != atlas.hashes or (rule is not None and stored.get("rule") != rule):
+    of_activations = stored.get("seed", "activation") == "activation"  # pages say so
+    if not of_activations or stored.get("hashes") != atlas.hashes or rule not in (None, stored.get("rule")):
         return {}, None
     found = {str(name): arrays.get(f"layer{number}") for number, name in enumerate(stored.get("layers", []))}
     fitting = {name: array for name, array in found.items()

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ... import backends
 from ...network import Network
 
+WEIGHTED = ("Convolution", "Linear")
 # Layers whose output map k is made of input map k alone (a response norm mixes neighbours, mildly).
 KEEPING = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ResponseNorm", "ContrastNorm", "BatchNorm",
            "ReLU", "Dropout", "Flatten"}
@@ -38,20 +40,17 @@ def wiring(network: Network, layer: str) -> Wiring | None:
     network : with parameters
     layer : a Convolution's or a Linear's name
     """
-    node = network.nodes.get(layer)
-    if node is None or type(node.layer).__name__ not in ("Convolution", "Linear"):
+    weight = _weight(network, layer)
+    names = None if weight is None else _origins(network, network.nodes[layer].inputs[0])
+    if weight is None or names is None:
         return None
-    names = _origins(network, node.inputs[0])
-    if names is None:
-        return None
-    weight = np.asarray(node.layer.parameters["weight"], np.float64)
     channels = len(names)
     if weight.ndim == 2:  # a vector is flattened with the maps last
         if weight.shape[1] % channels:
             return None
         parts = weight.reshape(len(weight), -1, channels)
         return Wiring(names, np.sqrt((parts**2).sum(axis=1)), parts.sum(axis=1))
-    groups = getattr(node.layer, "groups", 1)
+    groups = _groups(network, layer)
     share, filters = weight.shape[3], len(weight) // groups
     strength, direction = np.zeros((len(weight), channels)), np.zeros((len(weight), channels))
     for group in range(groups):
@@ -62,6 +61,18 @@ def wiring(network: Network, layer: str) -> Wiring | None:
     return Wiring(names, strength, direction)
 
 
+def _weight(network: Network, layer: str) -> np.ndarray | None:
+    """The weights of a Convolution or a Linear, float64; None for anything else."""
+    node = network.nodes.get(layer)
+    if node is None or type(node.layer).__name__ not in WEIGHTED:
+        return None
+    return backends.to_numpy(node.layer.parameters["weight"]).astype(np.float64)
+
+
+def _groups(network: Network, layer: str) -> int:
+    return int(getattr(network.nodes[layer].layer, "groups", 1))
+
+
 def _origins(network: Network, tensor: str) -> list[tuple[str, int]] | None:
     """(layer, map) behind each channel of a tensor, down to layers with weights; None where maps are mixed."""
     name = tensor.removesuffix(".pre")
@@ -69,7 +80,7 @@ def _origins(network: Network, tensor: str) -> list[tuple[str, int]] | None:
         return None  # the image
     node = network.nodes[name]
     kind = type(node.layer).__name__
-    if kind in ("Convolution", "Linear"):
+    if kind in WEIGHTED:
         return [(name, index) for index in range(node.shape[-1])]
     if kind == "Concat":
         parts: list[Any] = [_origins(network, each) for each in node.inputs]
@@ -79,12 +90,11 @@ def _origins(network: Network, tensor: str) -> list[tuple[str, int]] | None:
 
 def alike(network: Network, layer: str) -> np.ndarray | None:
     """Cosines, float64 (maps, maps), between a layer's filters; None where it has no weights."""
-    node = network.nodes.get(layer)
-    if node is None or type(node.layer).__name__ not in ("Convolution", "Linear"):
+    weight = _weight(network, layer)
+    if weight is None:
         return None
-    groups = getattr(node.layer, "groups", 1)
-    flat = np.asarray(node.layer.parameters["weight"], np.float64)
-    flat = flat.reshape(len(flat), -1)
+    groups = _groups(network, layer)
+    flat = weight.reshape(len(weight), -1)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
     flat = flat / np.where(norms > 0, norms, 1)
     cosines = flat @ flat.T
