@@ -80,7 +80,8 @@ def provenance(atlas: Atlas, rule: str) -> list[tuple[str, str]]:
     parts = ", ".join(f"{begin}..{end - 1}" for begin, end in atlas.covered)
     return [("network, SHA-256", atlas.hashes["network"]), ("data set, SHA-256", atlas.hashes["images"]),
             ("decoded pixels", atlas.hashes["pixels"]), ("images scanned", f"{parts or 'none'} of {atlas.count}"),
-            ("entries a map", str(atlas.top)), ("entries of an image", "at most one" if atlas.one_per_image else "any number"),
+            ("entries a map", str(atlas.top)),
+            ("entries of an image", "at most one" if atlas.one_per_image else "any number"),
             ("rule", rule), ("preprocessing", repr(atlas.preprocessing)), *atlas.versions.items()]
 
 
