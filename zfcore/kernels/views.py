@@ -6,7 +6,7 @@ import numpy as np
 
 from .compile import kernel
 
-# Runs in the threads of whoever prepares batches: one call a picture, no launcher.
+# Runs in the threads of whoever prepares batches: one call for a piece of a batch, no launcher.
 
 
 @kernel
@@ -32,3 +32,11 @@ def cut_view(out, pixels, mean, shift, scale, outside, row, column, mirrored, ba
             else:
                 for c in range(channels):
                     out[r, s, c] = outside[c]
+
+
+@kernel
+def cut_views(out, chosen, pixels, mean, shifts, scale, outside, origins, backwards):
+    """out[chosen[i]] = the view of pixels[i] whose row, column and whether it is mirrored are origins[i]."""
+    for i in range(chosen.size):
+        cut_view(out[chosen[i]], pixels[i], mean, shifts[i], scale, outside, origins[i, 0], origins[i, 1],
+                 origins[i, 2] != 0, backwards)
