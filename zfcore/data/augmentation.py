@@ -270,7 +270,7 @@ class Cutter:
         if shifts is None:
             shifts = np.zeros((len(pictures), len(self.scale)), np.float32)
         cut_views(targets, chosen, pixels, self.mean, shifts, self.scale, self.outside,
-                  self.augmentation.origins(*pixels.shape[1:3], places), self.backwards)
+                  self.augmentation.origins(pixels.shape[1], pixels.shape[2], places), self.backwards)
 
 
 def ten_origins(height: int, width: int, tall: int, wide: int) -> list[tuple[int, int]]:
