@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -11,8 +11,8 @@ import numpy as np
 from .. import checks
 from ..data import Augmentation, Feed, Images, folds, open_images, subset
 from . import results
-from .classifiers import CLASSIFIERS, STRENGTHS, chosen_strength, class_accuracies, fit_scores, prepared
-from .features import Features, features
+from .classifiers import STRENGTHS, check_choice, chosen_strength, class_accuracies, fit_scores, prepared
+from .features import Features, compared, features
 from .saved import Saved
 
 __all__ = ["Transfer", "default_layers", "from_scratch", "transfer"]
@@ -68,10 +68,11 @@ class Transfer(Saved):
         return np.asarray(self.classes).mean(axis=-1)
 
     def table(self) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
-        """Rows of (network, layer, means, deviations); both (per_class,), over the folds (n - 1)."""
+        """Rows of (network, layer, means, deviations); both (per_class,), over the folds (n - 1; NaN for one fold)."""
         def row(name: str, layer: str, values: np.ndarray) -> tuple[str, str, np.ndarray, np.ndarray]:
             many = values.shape[1] > 1
-            return name, layer, values.mean(axis=1), values.std(axis=1, ddof=1) if many else np.zeros(len(values))
+            return name, layer, values.mean(axis=1), (values.std(axis=1, ddof=1) if many
+                                                      else np.full(len(values), np.nan))
 
         rows = [row(name, layer, self.accuracies[number, place]) for number, name in enumerate(self.networks)
                 for place, layer in enumerate(self.layers)]
@@ -86,7 +87,8 @@ class Transfer(Saved):
                                  "test_pictures": np.asarray(self.test_pictures).tolist(), "pooling": self.pooling,
                                  "cells": self.cells, "accuracy": {}}
         for name, layer, means, deviations in self.table():
-            found["accuracy"].setdefault(name, {})[layer] = {"mean": means.tolist(), "deviation": deviations.tolist()}
+            found["accuracy"].setdefault(name, {})[layer] = {"mean": means.tolist(), "deviation": [
+                None if np.isnan(value) else value for value in deviations.tolist()]}
         return found
 
 
@@ -111,8 +113,8 @@ def transfer(networks: Any, images: Any, layers: Sequence[str] | str, *, per_cla
     seed : of the folds, and of what is trained from scratch
     scratch_epochs : above 0: also train the first network from random weights, up to the last of `layers` and
         with a new softmax on it, on the same training pictures
-    learning_rate : of that training (SGD with momentum 0.9, falling linearly)
-    batch_size, threads : pictures at a time, threads that decode
+    learning_rate : of that training (SGD with momentum 0.9, falling linearly, 32 pictures a step)
+    batch_size, threads : pictures at a time, threads that decode; the result does not depend on them
     scratch : folder for the features while they are used
     progress : show bars on stderr
 
@@ -123,19 +125,12 @@ def transfer(networks: Any, images: Any, layers: Sequence[str] | str, *, per_cla
     from tqdm import tqdm
 
     where = "transfer"
-    given = dict(networks) if isinstance(networks, Mapping) else {"network": networks}
-    names = [layers] if isinstance(layers, str) else list(layers)
+    given, names = compared(where, networks, layers)
     amounts = [checks.integer(where, "per_class", each, 1) for each in per_class]
-    checks.require(len(given) > 0, where, "networks", networks, "one network or more")
     checks.require(len(amounts) > 0 and amounts == sorted(set(amounts)), where, "per_class", per_class,
                    "rising numbers of pictures")
-    checks.one_of(where, "classifier", classifier, CLASSIFIERS)
+    check_choice(where, classifier, strengths)
     checks.integer(where, "scratch_epochs", scratch_epochs, 0)
-    checks.require(len(strengths) > 0 and all(0 < each < float("inf") for each in strengths), where, "strengths",
-                   strengths, "numbers above 0")
-    for network in given.values():
-        for name in names:
-            network.tensor_shape(name)  # an unknown name's error lists the valid ones
     source = open_images(images)
     drawn = {amount: folds(source, amount, count, most, seed) for amount in amounts}
     assert source.labels is not None
@@ -149,9 +144,7 @@ def transfer(networks: Any, images: Any, layers: Sequence[str] | str, *, per_cla
     for place, network in enumerate(given.values()):
         found = features(network, source, names, pooling=pooling, cells=cells, batch_size=batch_size, threads=threads,
                          scratch=scratch, progress=progress)
-        sizes = sizes or dict(found.shapes)
-        checks.require(all(np.array_equal(sizes[name], found.shapes[name]) for name in names), where, "networks",
-                       list(given), "networks whose layers have the same sizes")
+        sizes = found.sizes(where, sizes)
         with tqdm(total=int(np.prod(shape[1:])), desc="classifiers", unit="fit", disable=not progress) as bar:
             for layer, name in enumerate(names):
                 for column, amount in enumerate(amounts):
@@ -163,7 +156,7 @@ def transfer(networks: Any, images: Any, layers: Sequence[str] | str, *, per_cla
     if scratch_epochs:
         own = np.stack([np.stack([
             from_scratch(next(iter(given.values())), source, train, test, names[-1], epochs=scratch_epochs, seed=seed,
-                         learning_rate=learning_rate, batch_size=batch_size, threads=threads, progress=progress)
+                         learning_rate=learning_rate, threads=threads, progress=progress)
             for train, test in drawn[amount]]) for amount in amounts])
     named = None if source.class_names is None else [source.class_names[label] for label in present.tolist()]
     return Transfer(tuple(given), tuple(names), sizes, tuple(amounts), classes, chosen, own, scratch_epochs, named,
