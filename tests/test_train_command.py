@@ -192,6 +192,22 @@ def test_fine_tuning(work: Path, tmp_path: Path, run: Run) -> None:
     assert code == 0 and "begun anew: fc2, fc3;" in err
 
 
+def test_a_model_without_preprocessing_is_told_one(work: Path, tmp_path: Path, run: Run) -> None:
+    net = network()
+    net.preprocessing = None
+    zfcore.save(net, tmp_path / "bare.safetensors")
+    (tmp_path / "pixels.json").write_text(json.dumps({"channels": "L", "mean": 100.0, "scale": 0.02, "size": 8,
+                                                      "crop": 8}))
+    words = ["train", tmp_path / "bare.safetensors", work / "train", "--recipe", "adam-study", "--epochs", "1", "--out",
+             tmp_path / "run"]
+    one_line(run(*words), "bare.safetensors", "--preprocessing")
+    one_line(run("evaluate", tmp_path / "bare.safetensors", work / "test"), "bare.safetensors", "--preprocessing")
+    assert run(*words, "--preprocessing", tmp_path / "pixels.json")[0] == 0
+    assert run("train", "--resume", "--out", tmp_path / "run", "--epochs", "2")[0] == 0
+    found = zfcore.load(tmp_path / "run" / "model.safetensors").preprocessing
+    assert found is not None and float(found.mean) == 100.0
+
+
 def test_initial_parameters_of_a_built_in_network(tmp_path: Path, run: Run) -> None:
     net = zfcore.models.build("mnist", classes=10)
     zfcore.save(net.initialize(8), tmp_path / "ten.safetensors")
@@ -251,6 +267,7 @@ def test_what_evaluate_refuses(work: Path, run: Run) -> None:
     (["--factors", "fc3"], "LAYER=X"), (["--factors", "fc9=1"], "fc3"), (["--replace", "conv9"], "conv9"),
     (["--initial", "x.safetensors"], "--initial is for built-in names"), (["--checkpoint-every", "-1"], "number >= 0"),
     (["--freeze", "conv1,norm1,fc2,fc3"], "not every layer"),
+    (["--preprocessing", "sepia"], "sepia"),
     (["--on-bad-image", "x"], "fail, skip"), (["--device", "tpu"], "cpu"), (["--resume", "--force"], "one of them")])
 def test_what_train_refuses(work: Path, tmp_path: Path, run: Run, more: list[str], expected: str) -> None:
     one_line(run(*command(work, tmp_path / "run", *more)), expected)

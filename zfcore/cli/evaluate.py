@@ -74,6 +74,9 @@ def evaluate(
     images, _ = labelled_images("DATA", data, bad)
     nets = [load_model(path, architecture=weights, preprocessing=preprocessing) for path in paths]
     for path, net in zip(paths, nets, strict=True):
+        if net.preprocessing is None:
+            raise ValueError(f"MODEL is {path!r}, which records no preprocessing; allowed: a model that says how "
+                             "pixels become its input, or --preprocessing")
         _same_classes(path, net, data, images)
     feeds = [held_out_feed(net, images, batch_size=size, crops=int(crops)) for net in nets]
     found = measure(nets, feeds, progress=True)

@@ -16,6 +16,7 @@ from .common import (
     Force,
     Json,
     Out,
+    Pixels,
     duration,
     guard_inputs,
     integer,
@@ -64,6 +65,7 @@ def train(
     factors: Annotated[str | None, _given("--factors", "LAYER=X,...", (
         "Multiply the learning rate of layers, as in fc8=10,conv1=0.1."))] = None,
     weights: Architecture = None,
+    preprocessing: Pixels = None,
     seed: Annotated[str | None, _given("--seed", "N", (
         "Of weights, order, augmentation, dropout, and what is held out. Default: 0."))] = None,
     bad: Annotated[str | None, _given("--on-bad-image", "fail|skip", "Default: fail.")] = None,
@@ -94,7 +96,7 @@ def train(
     use_device(device)
     folder = Path(out)
     given = {"model": model, "data": data, "validation": validation, "initial": initial, "replace": replace,
-             "freeze": freeze, "factors": factors, "architecture": weights,
+             "freeze": freeze, "factors": factors, "architecture": weights, "preprocessing": preprocessing,
              "seed": None if seed is None else integer("--seed", seed, 0), "on_bad_image": bad}
     if bad not in (None, "fail", "skip"):
         raise ValueError(f"--on-bad-image is {bad!r}; allowed: fail, skip")
@@ -286,7 +288,10 @@ def _network(settings: Mapping[str, Any], recipe: Recipe, classes: int, class_na
     from .common import load_model
 
     model, architecture, source = settings["model"], settings["architecture"], None
+    pixels = settings["preprocessing"]
     if _built_in(model):
+        if pixels is not None:
+            raise ValueError(f"MODEL is {model!r}; --preprocessing is for files")
         net = models.build(model, classes=classes)
         net.class_names = class_names
         if settings["initial"] is not None:
@@ -295,8 +300,11 @@ def _network(settings: Mapping[str, Any], recipe: Recipe, classes: int, class_na
     else:
         if settings["initial"] is not None:
             raise ValueError(f"MODEL is {model!r}; --initial is for built-in names, a file brings its own parameters")
-        source = load_model(model, architecture=architecture)
+        source = load_model(model, architecture=architecture, preprocessing=pixels)
         net = with_classes(source, classes, class_names)
+    if net.preprocessing is None:
+        raise ValueError(f"MODEL is {model!r}, which records no preprocessing; allowed: a model that says how pixels "
+                         "become its input, or --preprocessing")
     recipe.prepare(net)
     recipe.initialize(net, settings["seed"])
     replaced = [] if settings["replace"] is None else name_list("--replace", settings["replace"])
