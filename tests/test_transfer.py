@@ -269,6 +269,28 @@ def test_transfer_with_gaps_among_the_classes() -> None:
     assert transfer_picture(found).std() > 5 and percent(0.5, np.nan) == "50.0" and percent(0.5, 0.01) == "50.0 ± 1.0"
 
 
+def test_a_class_without_readable_pictures_is_an_error_or_left_out() -> None:
+    class Broken(Images):
+        def __init__(self, bad: Any) -> None:
+            super().__init__(IMAGES.names, IMAGES.labels, on_bad="skip")
+            self.bad = set(np.asarray(bad).tolist())
+
+        def load(self, index: int, preprocessing: Any) -> np.ndarray:
+            if index in self.bad:
+                raise ImageError("broken")
+            return IMAGES.load(index, preprocessing)
+
+        def _content(self) -> list[Any]:
+            return []
+
+    (train, test), = folds(IMAGES, 2, 1, 3)
+    with pytest.raises(ValueError, match="none of whose training pictures"):
+        transfer(NET, Broken(train[:2]), "conv1", per_class=(2,), count=1, most=3, progress=False)
+    found = transfer(NET, Broken(test[:3]), "conv1", per_class=(2,), count=1, most=3, progress=False)
+    assert np.isnan(found.classes[0, 0, 0, 0]).tolist() == [True, False, False]
+    assert found.accuracies[0, 0, 0, 0] == found.classes[0, 0, 0, 0, 1:].mean()
+
+
 def test_from_scratch_learns_and_leaves_the_network_alone() -> None:
     before = {name: array.copy() for name, array in NET.parameters().items()}
     (train, test), = folds(IMAGES, 7, 1, 3)

@@ -30,9 +30,10 @@ class Transfer(Saved):
     layers : names of tensors, the lowest first
     sizes : {layer: int64 shape of one picture's features}
     per_class : training pictures of each class
-    classes : float64 (networks, layers, per_class, folds, classes), accuracy on each class's test pictures
+    classes : float64 (networks, layers, per_class, folds, classes), accuracy on each class's test pictures; NaN
+        where none can be read
     strengths : float64 (networks, layers, per_class, folds), what the training pictures chose
-    scratch : float64 (per_class, folds, classes), the same network trained from random weights on the same
+    scratch : float64 (per_class, folds, classes), likewise, the same network trained from random weights on the same
         pictures; None: it was not
     scratch_epochs : for how many epochs
     class_names : or None
@@ -64,8 +65,8 @@ class Transfer(Saved):
 
     @property
     def accuracies(self) -> np.ndarray:
-        """float64 (networks, layers, per_class, folds): mean over the classes."""
-        return np.asarray(self.classes).mean(axis=-1)
+        """float64 (networks, layers, per_class, folds): mean over the classes with test pictures."""
+        return np.nanmean(np.asarray(self.classes), axis=-1)
 
     def table(self) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
         """Rows of (network, layer, means, deviations); both (per_class,), over the folds (n - 1; NaN for one fold)."""
@@ -77,7 +78,7 @@ class Transfer(Saved):
         rows = [row(name, layer, self.accuracies[number, place]) for number, name in enumerate(self.networks)
                 for place, layer in enumerate(self.layers)]
         return rows if self.scratch is None else [
-            *rows, row("from scratch", f"{self.scratch_epochs} epochs", self.scratch.mean(axis=-1))]
+            *rows, row("from scratch", f"{self.scratch_epochs} epochs", np.nanmean(self.scratch, axis=-1))]
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -171,6 +172,8 @@ def _judged(found: Features, layer: str, train: np.ndarray, test: np.ndarray, nu
     assert found.labels is not None
     rows, others = (np.flatnonzero(np.isin(found.indices, part)) for part in (train, test))
     own, theirs = number_of[found.labels[rows]], number_of[found.labels[others]]
+    checks.require(len(np.unique(own)) == number_of.max() + 1, "transfer", "images",
+                   "a class none of whose training pictures in a fold can be read", "more per_class, or whole pictures")
     values, judged = prepared(found.values[layer][rows], found.values[layer][others])
     strength = chosen_strength(classifier, values, own, strengths, seed)
     return class_accuracies(fit_scores(classifier, values, own, judged, strength), theirs), strength
