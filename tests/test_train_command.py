@@ -250,6 +250,7 @@ def test_what_evaluate_refuses(work: Path, run: Run) -> None:
     (["--validation", "nowhere"], "nowhere"), (["--freeze", "conv9"], "conv1, pool1"),
     (["--factors", "fc3"], "LAYER=X"), (["--factors", "fc9=1"], "fc3"), (["--replace", "conv9"], "conv9"),
     (["--initial", "x.safetensors"], "--initial is for built-in names"), (["--checkpoint-every", "-1"], "number >= 0"),
+    (["--freeze", "conv1,norm1,fc2,fc3"], "not every layer"),
     (["--on-bad-image", "x"], "fail, skip"), (["--device", "tpu"], "cpu"), (["--resume", "--force"], "one of them")])
 def test_what_train_refuses(work: Path, tmp_path: Path, run: Run, more: list[str], expected: str) -> None:
     one_line(run(*command(work, tmp_path / "run", *more)), expected)
@@ -258,13 +259,18 @@ def test_what_train_refuses(work: Path, tmp_path: Path, run: Run, more: list[str
 
 def test_what_train_refuses_of_data_and_folders(work: Path, tmp_path: Path, run: Run) -> None:
     model, data = work / "tiny.safetensors", work / "train"
-    for words, expected in (
+    for label, name in ((7, "seven"), (0, "one")):
+        (work / f"{name}.csv").write_text(f"path,label\ntest/top/0.png,{label}\n")
+    for words, *expected in (
             ([], "MODEL is missing"), ([model], "DATA is missing"), ([model, work / "train" / "top"], "no class"),
             (["lenet", data], "no built-in name"), ([model, work / "nothing"], "nothing"),
             ([model, data, "--recipe", "zf"], "--validation is missing"),
-            ([model, data, "--validation", work / "other"], "'middle'")):
+            ([model, data, "--validation", work / "other"], "'middle'"),
+            ([model, data, "--validation", work / "test" / "top"], "--validation", "no class"),
+            ([model, data, "--validation", work / "seven.csv"], "highest class is 7"),
+            ([model, work / "one.csv"], "1 class; allowed: 2")):
         recipe = [] if "--recipe" in words else ["--recipe", "adam-study"]
-        one_line(run("train", *words, *recipe, "--out", tmp_path / "run"), expected)
+        one_line(run("train", *words, *recipe, "--out", tmp_path / "run"), *expected)
         assert not (tmp_path / "run").exists(), words
     one_line(run("train", model, data, "--out", tmp_path / "no" / "run"), "parent folder")
     one_line(run("train", model, data, "--out", work / "run"), "holds a run", "--resume", "--force")
@@ -272,6 +278,8 @@ def test_what_train_refuses_of_data_and_folders(work: Path, tmp_path: Path, run:
     one_line(run("train", "--resume", "--out", work / "run", "--seed", "4"), "seed is 4", "begun with 3")
     one_line(run("train", "--resume", "--out", work / "run", "--learning-rate", "0.5"),
              "learning rate of epoch 1 was 0.05 and would now be 0.5")
+    one_line(run("train", work / "run" / "best.safetensors", data, "--force", "--out", work / "run"),
+             "best.safetensors", "will not replace what is read")
     one_line(run("train", "--resume", "--out", work), "and no run")
     one_line(run("train", "--resume", "--out", tmp_path / "none"), "MODEL is missing")
     (tmp_path / "bad").mkdir()
@@ -291,6 +299,27 @@ def test_a_bad_picture_fails_or_is_left_out_and_recorded(tmp_path: Path, run: Ru
         code, out, _ = run(*words, "--on-bad-image", "skip", *more)
         assert code == 0 and "1 pictures could not be read" in out
         assert list(json.loads((tmp_path / "run" / "summary.json").read_text())["skipped"]) == ["top/2.png"]
+
+
+def test_defaults_may_be_said_and_bad_pictures_left_out_from_now_on(tmp_path: Path, run: Run) -> None:
+    pictures(tmp_path / "pictures", 4, 0)
+    zfcore.save(network(), tmp_path / "tiny.safetensors")
+    words = ["train", tmp_path / "tiny.safetensors", tmp_path / "pictures", "--recipe", "adam-study", "--out",
+             tmp_path / "run", "--epochs"]
+    assert run(*words, "1")[0] == 0
+    one_line(run(*words, "2", "--resume", "--seed", "1"), "begun with 0")
+    bad = tmp_path / "pictures" / "top" / "2.png"
+    bad.write_bytes(bad.read_bytes()[:-30] + bytes(30))  # of the same size
+    one_line(run(*words, "2", "--resume", "--seed", "0"), "top/2.png")
+    code, out, _ = run(*words, "2", "--resume", "--on-bad-image", "skip")
+    assert code == 0 and "1 pictures could not be read" in out
+
+
+def test_a_log_that_was_lost_costs_no_more_than_the_log(work: Path, tmp_path: Path, run: Run) -> None:
+    assert run(*command(work, tmp_path / "run"))[0] == 0
+    (tmp_path / "run" / "log.jsonl").unlink()
+    code, out, err = run("train", "--resume", "--out", tmp_path / "run")
+    assert code == 0 and out.startswith("4 epochs") and "has lost" in err
 
 
 def test_a_changed_picture_is_noticed(tmp_path: Path, run: Run) -> None:

@@ -17,6 +17,7 @@ from .common import (
     Pixels,
     guard_output,
     integer,
+    labelled_images,
     load_model,
     tell,
     use_device,
@@ -67,15 +68,10 @@ def evaluate(
     paths = name_list("MODEL", models)
     if out is not None:
         guard_output(out, force, *paths, data)
-    from ..data import open_images
     from ..training.evaluation import measure
-    from ..training.preparation import class_count, held_out_feed
+    from ..training.preparation import held_out_feed
 
-    images = open_images(data, on_bad=bad)
-    try:
-        class_count(images)
-    except ValueError as error:
-        raise ValueError(f"DATA is {data!r}, where {error}") from None
+    images, _ = labelled_images("DATA", data, bad)
     nets = [load_model(path, architecture=weights, preprocessing=preprocessing) for path in paths]
     for path, net in zip(paths, nets, strict=True):
         _same_classes(path, net, data, images)

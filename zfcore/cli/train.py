@@ -17,7 +17,9 @@ from .common import (
     Json,
     Out,
     duration,
+    guard_inputs,
     integer,
+    labelled_images,
     note,
     number,
     tell,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ..training.recipes import Recipe
 
 RUN = "run.json"
+DEFAULTS: dict[str, Any] = {"seed": 0, "on_bad_image": "fail"}
 
 
 def _given(name: str, metavar: str, help: str) -> Any:
@@ -103,6 +106,8 @@ def train(
     from ..training.run import train as run
 
     refuse(folder, resume, force)
+    if force:
+        guard_inputs(folder, model, data, validation, initial)
     before = _before(folder, resume)
     settings = _settled(given, before, model, data)
     if not folder.absolute().parent.is_dir():
@@ -115,24 +120,31 @@ def train(
     net, images, held_out, frozen = _prepared(settings, how)
     from ..training.preparation import held_out_feed, training_feed
 
-    begun = settings["seed"] or 0
+    begun = settings["seed"]
     factor_values = _factors(settings["factors"], net)
-    feed = training_feed(net, images, how, seed=begun, own_mean=not _pretrained(settings))
+    untrained = _built_in(settings["model"]) and settings["initial"] is None
+    feed = training_feed(net, images, how, seed=begun, own_mean=untrained)
     checked = None if held_out is None else held_out_feed(net, held_out, batch_size=how.batch_size)
     summary = run(folder, net, feed, how.make_optimizer(factor_values), epochs=how.epochs,
                   schedule=how.make_schedule(), validation=checked, seed=begun, frozen=frozen,
                   description={"arguments": settings, "recipe": how.to_config()}, resume=resume, force=force,
                   checkpoint_seconds=every, log_every=steps, tensorboard=tensorboard)
-    text = f"{summary['epochs']} epochs in {duration(summary['seconds'])}, " \
-           f"{summary['images_per_second']:.0f} images/s: loss {summary['loss']:.4f}, accuracy " \
-           f"{summary['accuracy']:.2%} on training pictures"
+    tell({**summary, "out": str(out)}, json, f"{_told(summary)}\nsee {folder / 'curves.png'}; the model is "
+                                             f"{folder / 'model.safetensors'}")
+
+
+def _told(summary: Mapping[str, Any]) -> str:
+    """The summary in words."""
+    text = f"{summary['epochs']} epochs in {duration(summary['seconds'])}, {summary['images_per_second']:.0f} images/s"
+    if summary["loss"] is not None:  # the log has the last epoch, unless it was lost
+        text += f": loss {summary['loss']:.4f}, accuracy {summary['accuracy']:.2%} on training pictures"
+    if summary["validation_accuracy"] is not None:
+        text += f"; validation {summary['validation_accuracy']:.2%} (top-5 {summary['validation_top5']:.2%})"
     if summary["best"]:
-        text += f"; validation {summary['validation_accuracy']:.2%} (top-5 {summary['validation_top5']:.2%}), best " \
-                f"{summary['best']['validation_accuracy']:.2%} in epoch {summary['best']['epoch']}"
+        text += f", best {summary['best']['validation_accuracy']:.2%} in epoch {summary['best']['epoch']}"
     if summary["skipped"]:
         text += f"\n{len(summary['skipped'])} pictures could not be read and were left out; summary.json lists them"
-    tell({**summary, "out": str(out)}, json, f"{text}\nsee {folder / 'curves.png'}; the model is "
-                                             f"{folder / 'model.safetensors'}")
+    return text
 
 
 # What was asked for
@@ -182,8 +194,11 @@ def _settled(given: Mapping[str, Any], before: Mapping[str, Any] | None, model: 
         for name, value in (("MODEL", model), ("DATA", data)):
             if value is None:
                 raise ValueError(f"{name} is missing; allowed to be left out only with --resume, in a run's folder")
-        return dict(given)
-    stored = before["arguments"]
+        return {**given, **{name: value for name, value in DEFAULTS.items() if given[name] is None}}
+    stored = {**before["arguments"],
+              **{name: value for name, value in DEFAULTS.items() if before["arguments"].get(name) is None}}
+    if given["on_bad_image"] is not None:  # a run that met a bad picture may go on without it
+        stored["on_bad_image"] = given["on_bad_image"]
     for name, value in given.items():
         if value is not None and value != stored.get(name):
             raise ValueError(f"{name.replace('_', '-')} is {value!r}, but the run was begun with "
@@ -197,7 +212,10 @@ def _recipe(name: str | None, overrides: Mapping[str, Any], before: Mapping[str,
 
     if before is None:
         return recipe(name or "zf").changed(**overrides)
-    stored = Recipe(**before["recipe"])
+    try:
+        stored = Recipe(**before["recipe"])
+    except TypeError as error:
+        raise ValueError(f"{RUN} holds no recipe ({error})") from None
     return (stored if name is None else recipe(name)).changed(**{"epochs": stored.epochs, **overrides})
 
 
@@ -214,23 +232,17 @@ def _factors(text: str | None, net: Network) -> dict[str, float] | None:
     return found
 
 
-def _pretrained(settings: Mapping[str, Any]) -> bool:
+def _built_in(model: str) -> bool:
+    """Whether MODEL is a built-in name; a file of that name comes first."""
     from ..models import MODELS
 
-    return settings["initial"] is not None or settings["model"] not in MODELS
+    return model in MODELS and not Path(model).is_file()
 
 
 def _prepared(settings: Mapping[str, Any], recipe: Recipe
               ) -> tuple[Network, Images, Images | None, list[str]]:
     """The network with its initial parameters, the pictures, those held out, the frozen layers."""
-    from ..data import open_images
-    from ..training.preparation import class_count
-
-    images = open_images(settings["data"], on_bad=settings["on_bad_image"] or "fail")
-    try:
-        classes = class_count(images)
-    except ValueError as error:
-        raise ValueError(f"DATA is {settings['data']!r}, where {error}") from None
+    images, classes = labelled_images("DATA", settings["data"], settings["on_bad_image"], least=2)
     images, held_out = _held_out(images, settings)
     net = _network(settings, recipe, classes, images.class_names)
     frozen = [] if settings["freeze"] is None else name_list("--freeze", settings["freeze"])
@@ -242,7 +254,7 @@ def _prepared(settings: Mapping[str, Any], recipe: Recipe
 
 def _held_out(images: Images, settings: Mapping[str, Any]) -> tuple[Images, Images | None]:
     """The training pictures, and those to measure on."""
-    from ..data import open_images, split
+    from ..data import split
 
     text = settings["validation"]
     if text is None:
@@ -254,8 +266,8 @@ def _held_out(images: Images, settings: Mapping[str, Any]) -> tuple[Images, Imag
     if share is not None and not Path(text).exists():
         if not 0 < share < 1:
             raise ValueError(f"--validation is {text!r}; allowed: labelled pictures, or a share above 0 and below 1")
-        return split(images, share, settings["seed"] or 0)
-    held_out = open_images(text, on_bad=settings["on_bad_image"] or "fail")
+        return split(images, share, settings["seed"])
+    held_out, _ = labelled_images("--validation", text, settings["on_bad_image"])
     if images.class_names is not None and held_out.class_names is not None \
             and images.class_names != held_out.class_names:
         raise ValueError(f"--validation is {text!r}, whose classes {_few(held_out.class_names)} are not those of "
@@ -274,7 +286,7 @@ def _network(settings: Mapping[str, Any], recipe: Recipe, classes: int, class_na
     from .common import load_model
 
     model, architecture, source = settings["model"], settings["architecture"], None
-    if model in models.MODELS and not Path(model).is_file():
+    if _built_in(model):
         net = models.build(model, classes=classes)
         net.class_names = class_names
         if settings["initial"] is not None:
@@ -286,7 +298,7 @@ def _network(settings: Mapping[str, Any], recipe: Recipe, classes: int, class_na
         source = load_model(model, architecture=architecture)
         net = with_classes(source, classes, class_names)
     recipe.prepare(net)
-    recipe.initialize(net, settings["seed"] or 0)
+    recipe.initialize(net, settings["seed"])
     replaced = [] if settings["replace"] is None else name_list("--replace", settings["replace"])
     if source is not None:
         anew = take(net, source, replaced)

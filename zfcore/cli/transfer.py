@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import typer
 
-from .common import Model, integer
+from .common import Model, integer, positive
 from .common import names as name_list
 from .studies import Common, experiment, finish, integers
 
@@ -58,12 +57,7 @@ def transfer(
             raise ValueError(f"{option} is {value!r}; allowed: {', '.join(allowed)}")
     amounts, count = integers("--per-class", per_class, 1), integer("--folds", folds, 1)
     least, side, passes = integer("--most", most, 1), integer("--cells", cells, 1), integer("--epochs", epochs, 1)
-    try:
-        speed = float(rate)
-    except ValueError:
-        speed = math.nan
-    if not 0 < speed < math.inf:
-        raise ValueError(f"--learning-rate is {rate!r}; allowed: a number above 0")
+    speed = positive("--learning-rate", rate)
     others = [] if against is None else name_list("--against", against)
     if unknown := [each for each in others if each not in AGAINST]:
         raise ValueError(f"--against is {against!r}; allowed: {', '.join(AGAINST)}, not {unknown[0]!r}")

@@ -234,7 +234,8 @@ def from_scratch(network: Any, images: Images, train: np.ndarray, test: np.ndarr
         for epoch in range(epochs):
             for batch, labels in feed.epoch(epoch):
                 optimizer.learning_rate = learning_rate * (1 - step / steps)
-                train_step(net, batch, labels, optimizer, seed=seed, step=step)
+                if len(labels):  # else none of the batch's pictures could be read
+                    train_step(net, batch, labels, optimizer, seed=seed, step=step)
                 step += 1
                 bar.update()
     judged = features(net, subset(images, test), net.output, pooling="none", batch_size=batch_size, threads=threads,

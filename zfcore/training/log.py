@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -29,8 +30,11 @@ class Log:
 
     def __init__(self, path: str | os.PathLike[str], length: int) -> None:
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
-        self.missing = max(length - self._file.tell(), 0)
-        self._file.truncate(length - self.missing)
+        left = min(self._file.tell(), length)
+        if left < length:  # what is left ends within a line
+            left = Path(path).read_bytes().rfind(b"\n") + 1
+        self.missing = length - left
+        self._file.truncate(left)
         self._file.seek(0, os.SEEK_END)
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -55,7 +59,7 @@ class Log:
 
 
 def rows(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]]:
-    """The records of one kind, "step" or "epoch"; half a line at the end is left out.
+    """The records of one kind, "step" or "epoch"; half a line at the end and damaged ones are left out.
 
     Parameters
     ----------
@@ -67,9 +71,10 @@ def rows(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]]:
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_bytes().split(b"\n")[:-1]:
-        record = json.loads(line)
-        if isinstance(record, dict):
-            yield record
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                yield record
 
 
 class Board:

@@ -135,6 +135,8 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
         checks.fail(where, "validation", None, f"a feed: the schedule {schedule.kind!r} looks at validation errors")
     for layer in frozen:
         checks.one_of(where, "frozen", layer, net.nodes)
+    moving = [node.name for node in net.nodes.values() if node.layer.parameters and node.name not in frozen]
+    checks.require(len(moving) > 0, where, "frozen", list(frozen), "not every layer with parameters")
     for layer in optimizer.factors:
         checks.one_of(where, "a layer of the optimizer's factors", layer, net.nodes)
     base = optimizer.learning_rate
@@ -245,7 +247,7 @@ class _Run(Observer):
         if checkpoint is None:
             return 0
         for fault in faults:
-            say(f"train: {fault}; going on from the checkpoint before it")
+            say(f"train: {fault}; going on from the other checkpoint, which is whole")
         other = differences(checkpoint.state["settings"], self.settings)
         data = [line.partition(" is ")[0] for line in other if " data is " in line]
         other = [line for line in other if " data is " not in line]
@@ -324,6 +326,7 @@ class _Run(Observer):
                 "loss", "accuracy", "validation_loss", "validation_accuracy", "validation_top5")}
             self.board.write(training.optimizer.steps, time.time(), values)
         if checked is not None and training.errors.index(min(training.errors)) == epoch.number:
+            self._refuse_not_finite(Checkpoint.of(training, {}))
             self._model(BEST, {"epoch": str(epoch.number + 1), "validation accuracy": f"{checked.accuracy:.6f}"})
         self._save()
         self._draw(at_least=30.0)
@@ -343,10 +346,14 @@ class _Run(Observer):
             self.skipped |= {feed.images.names[index]: reason for index, reason in left_out.items()}  # type: ignore
         checkpoint = Checkpoint.of(training, {"log": self.log.sync(), "settings": self.settings,
                                               "skipped": dict(sorted(self.skipped.items()))})
-        if (layer := checkpoint.first_not_finite()) is not None:
-            raise NonFiniteLoss(layer, training.epoch * len(training.feed) + training.step)
+        self._refuse_not_finite(checkpoint)
         self.generations.save(checkpoint)
         self.saved_at = time.perf_counter()
+
+    def _refuse_not_finite(self, checkpoint: Checkpoint) -> None:
+        """NonFiniteLoss if a parameter is not finite: neither a checkpoint nor the best model ever has one."""
+        if (layer := checkpoint.first_not_finite()) is not None:
+            raise NonFiniteLoss(layer, self.training.epoch * len(self.training.feed) + self.training.step)
 
     def _stop_if_asked(self) -> None:
         number = self.signals.number
