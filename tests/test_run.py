@@ -18,11 +18,12 @@ from training_cases import COUNT, begin, feeds, images, network, result
 
 import zfcore
 from zfcore import files
+from zfcore.formats import safetensors
 from zfcore.training import SGD, Adam, ArrayFeed, NonFiniteLoss, measure
 from zfcore.training.checkpoint import CheckpointError, Generations
 from zfcore.training.loop import Training
 from zfcore.training.run import train
-from zfcore.training.schedules import ByHand, LinearDecay, Plateau
+from zfcore.training.schedules import ByHand, Constant, LinearDecay, Plateau
 
 GENERATIONS = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
 
@@ -73,6 +74,27 @@ def test_what_a_run_leaves(whole: Path) -> None:
     assert net.algorithm == "direct"
     picture = np.asarray(Image.open(whole / "curves.png"))
     assert picture.shape[1] > 900 and (picture < 128).any()
+
+
+def test_models_of_chosen_epochs_are_kept_and_resumed_runs_keep_the_same(whole: Path, tmp_path: Path) -> None:
+    begin(tmp_path / "kept", keep=(0, 2, 4))
+    names = [path.name for path in sorted((tmp_path / "kept").glob("epoch-*"))]
+    assert names == ["epoch-0000.safetensors", "epoch-0002.safetensors", "epoch-0004.safetensors"]
+    kept = [safetensors.load(tmp_path / "kept" / name).parameters() for name in names]
+    assert all(np.array_equal(kept[0][name], value) for name, value in network().parameters().items())
+    last = safetensors.load(whole / "model.safetensors").parameters()
+    assert all(np.array_equal(kept[2][name], value) for name, value in last.items())
+    assert any(not np.array_equal(kept[1][name], value) for name, value in last.items())
+    begin(tmp_path / "parts", epochs=2, keep=(0, 2, 4), schedule=Constant())
+    begin(tmp_path / "parts", epochs=4, keep=(0, 2, 4), schedule=Constant(), resume=True)
+    begin(tmp_path / "one", epochs=4, keep=(0, 2, 4), schedule=Constant())
+    for name in names:
+        parts, one = (safetensors.load(tmp_path / folder / name).parameters() for folder in ("parts", "one"))
+        assert all(np.array_equal(parts[key], value) for key, value in one.items())
+    begin(tmp_path / "kept", epochs=1, force=True)
+    assert not list((tmp_path / "kept").glob("epoch-*"))
+    with pytest.raises(ValueError, match="keep is -1; allowed"):
+        begin(tmp_path / "bad", keep=(-1,))
 
 
 def test_equals_the_loop_without_a_folder(whole: Path) -> None:

@@ -133,10 +133,15 @@ def test_what_is_written(work: Path, run: Run) -> None:
 
 
 def test_goes_on_with_more_epochs_and_equals_a_whole_run(work: Path, tmp_path: Path, run: Run) -> None:
-    assert run(*command(work, tmp_path / "run", "--epochs", "2"))[0] == 0
+    assert run(*command(work, tmp_path / "run", "--epochs", "2", "--keep", "1,4"))[0] == 0
     code, _, err = run("train", "--resume", "--out", tmp_path / "run", "--epochs", "4", "--log-every", "1")
     assert code == 0 and "going on after epoch 2 of 4" in err
     assert result(tmp_path / "run") == result(work / "run")
+    # What to keep was said once; other epochs may be chosen later.
+    assert sorted(path.name for path in (tmp_path / "run").glob("epoch-*")) == [
+        "epoch-0001.safetensors", "epoch-0004.safetensors"]
+    assert run("train", "--resume", "--out", tmp_path / "run", "--epochs", "5", "--keep", "5")[0] == 0
+    assert (tmp_path / "run" / "epoch-0005.safetensors").is_file()
 
 
 def start(*words: object) -> subprocess.Popen[str]:
@@ -268,6 +273,7 @@ def test_what_evaluate_refuses(work: Path, run: Run) -> None:
     (["--initial", "x.safetensors"], "--initial is for built-in names"), (["--checkpoint-every", "-1"], "number >= 0"),
     (["--freeze", "conv1,norm1,fc2,fc3"], "not every layer"),
     (["--preprocessing", "sepia"], "sepia"),
+    (["--keep", "1,x"], "--keep is '1,x'"), (["--keep", "-1"], "--keep"),
     (["--on-bad-image", "x"], "fail, skip"), (["--device", "tpu"], "cpu"), (["--resume", "--force"], "one of them")])
 def test_what_train_refuses(work: Path, tmp_path: Path, run: Run, more: list[str], expected: str) -> None:
     one_line(run(*command(work, tmp_path / "run", *more)), expected)

@@ -27,6 +27,7 @@ from .common import (
     use_device,
 )
 from .common import names as name_list
+from .studies import integers
 
 if TYPE_CHECKING:
     from ..data import Images
@@ -70,6 +71,8 @@ def train(
         "Of weights, order, augmentation, dropout, and what is held out. Default: 0."))] = None,
     bad: Annotated[str | None, _given("--on-bad-image", "fail|skip", "Default: fail.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    keep: Annotated[str | None, _given("--keep", "EPOCHS", (
+        "Keep the model after these epochs as well, as in 0,1,2,5,10; 0: as it begins."))] = None,
     saving: Annotated[str, typer.Option("--checkpoint-every", metavar="SECONDS", help=(
         "Save so often, beside after each epoch."))] = "300",
     lines: Annotated[str, typer.Option("--log-every", metavar="STEPS", help="Steps between lines of the log.")] = "10",
@@ -90,13 +93,14 @@ def train(
     A run can be stopped at any time, by Ctrl-C, kill or a power cut: --resume goes on, and the result
     is that of a run that was never stopped, bit for bit. A model file of another number of classes
     gets a new last layer. --out holds log.jsonl, curves.png, the checkpoints, best.safetensors (least
-    validation error), model.safetensors (the last), summary.json. Exit code 130 or 143: stopped by a
+    validation error), model.safetensors (the last), those to --keep, summary.json. Exit code 130 or 143: stopped by a
     signal, and saved.
     """
     use_device(device)
     folder = Path(out)
     given = {"model": model, "data": data, "validation": validation, "initial": initial, "replace": replace,
              "freeze": freeze, "factors": factors, "architecture": weights, "preprocessing": preprocessing,
+             "keep": None if keep is None else integers("--keep", keep),
              "seed": None if seed is None else integer("--seed", seed, 0), "on_bad_image": bad}
     if bad not in (None, "fail", "skip"):
         raise ValueError(f"--on-bad-image is {bad!r}; allowed: fail, skip")
@@ -130,7 +134,7 @@ def train(
     summary = run(folder, net, feed, how.make_optimizer(factor_values), epochs=how.epochs,
                   schedule=how.make_schedule(), validation=checked, seed=begun, frozen=frozen,
                   description={"arguments": settings, "recipe": how.to_config()}, resume=resume, force=force,
-                  checkpoint_seconds=every, log_every=steps, tensorboard=tensorboard)
+                  keep=settings["keep"] or (), checkpoint_seconds=every, log_every=steps, tensorboard=tensorboard)
     tell({**summary, "out": str(out)}, json, f"{_told(summary)}\nsee {folder / 'curves.png'}; the model is "
                                              f"{folder / 'model.safetensors'}")
 
@@ -201,6 +205,8 @@ def _settled(given: Mapping[str, Any], before: Mapping[str, Any] | None, model: 
               **{name: value for name, value in DEFAULTS.items() if before["arguments"].get(name) is None}}
     if given["on_bad_image"] is not None:  # a run that met a bad picture may go on without it
         stored["on_bad_image"] = given["on_bad_image"]
+    if given["keep"] is not None:  # and keep other models from here on
+        stored["keep"] = given["keep"]
     for name, value in given.items():
         if value is not None and value != stored.get(name):
             raise ValueError(f"{name.replace('_', '-')} is {value!r}, but the run was begun with "

@@ -4,6 +4,7 @@
     log.jsonl       loss, rate, images a second, every few steps and every epoch
     checkpoint-*    the state, two generations
     best.safetensors, model.safetensors   the model with the least validation error; the last one
+    epoch-*.safetensors                   the models after chosen epochs
     curves.png, summary.json
 """
 
@@ -44,6 +45,7 @@ __all__ = ["refuse", "train"]
 DESCRIPTION, LOG, LOCK = "run.json", "log.jsonl", "lock"
 MODEL, BEST, CURVES, SUMMARY, EVENTS = "model.safetensors", "best.safetensors", "curves.png", "summary.json", "events"
 FILES = (DESCRIPTION, LOG, *NAMES, MODEL, BEST, CURVES, SUMMARY)
+KEPT = "epoch-{:04d}.safetensors"
 FORMAT = "zfcore-run"
 
 
@@ -87,8 +89,8 @@ class Signals:
 def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Optimizer, *, epochs: int,
           schedule: Schedule | None = None, validation: Feed | None = None, seed: int = 0,
           frozen: Collection[str] = (), description: Mapping[str, Any] | None = None, resume: bool = False,
-          force: bool = False, checkpoint_seconds: float = 300.0, log_every: int = 10, tensorboard: bool = False,
-          progress: bool = True) -> dict[str, Any]:
+          force: bool = False, keep: Collection[int] = (), checkpoint_seconds: float = 300.0, log_every: int = 10,
+          tensorboard: bool = False, progress: bool = True) -> dict[str, Any]:
     """Train a network in a folder, or go on where a run stopped.
 
     The result of a run that was killed, interrupted or out of disk and resumed is that of one that was
@@ -109,6 +111,7 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
     description : JSON values to keep in run.json, such as the recipe
     resume : go on with the run in `out`, or begin it if there is none; False: a run there is refused
     force : replace a run in `out`
+    keep : epochs after which the model is kept as epoch-0005.safetensors; 0: as it begins
     checkpoint_seconds : a checkpoint is saved after the first step so long after the last one, and after
         each epoch
     log_every : steps between two of the log's lines
@@ -130,6 +133,8 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
     checks.integer(where, "seed", seed, 0)
     checks.integer(where, "log_every", log_every, 1)
     checks.require(checkpoint_seconds >= 0, where, "checkpoint_seconds", checkpoint_seconds, "a number >= 0")
+    for number in keep:
+        checks.integer(where, "keep", number, 0)
     schedule = schedule or Constant()
     if schedule.needs_validation and validation is None:
         checks.fail(where, "validation", None, f"a feed: the schedule {schedule.kind!r} looks at validation errors")
@@ -153,7 +158,8 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
                     "training data": feed.manifest(),
                     "validation data": None if validation is None else validation.manifest()}
         del settings["learning_rate"]
-        run = _Run(folder, training, epochs, json.loads(json.dumps(settings)), signals, checkpoint_seconds, log_every)
+        run = _Run(folder, training, epochs, json.loads(json.dumps(settings)), signals, checkpoint_seconds, log_every,
+                   frozenset(keep))
         return run.go(dict(description or {}), tensorboard, progress)
 
 
@@ -190,6 +196,8 @@ def _clear(folder: Path, resume: bool, force: bool) -> None:
     if force and not resume:
         for name in FILES[::-1]:
             (folder / name).unlink(missing_ok=True)
+        for kept in folder.glob("epoch-*.safetensors"):
+            kept.unlink()
         shutil.rmtree(folder / EVENTS, ignore_errors=True)
 
 
@@ -204,6 +212,7 @@ class _Run(Observer):
     signals: Signals
     checkpoint_seconds: float
     log_every: int
+    keep: frozenset[int]
     board: Board | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -224,6 +233,7 @@ class _Run(Observer):
             if tensorboard:
                 self.board = Board(self.folder / EVENTS, training.optimizer.steps + 1)
             if self.generations.saved is None:
+                self._keep(0)
                 self._save()
             self.saved_at = time.perf_counter()
             try:
@@ -328,9 +338,16 @@ class _Run(Observer):
         if checked is not None and training.errors.index(min(training.errors)) == epoch.number:
             self._refuse_not_finite(Checkpoint.of(training, {}))
             self._model(BEST, {"epoch": str(epoch.number + 1), "validation accuracy": f"{checked.accuracy:.6f}"})
+        self._keep(epoch.number + 1)
         self._save()
         self._draw(at_least=30.0)
         self._stop_if_asked()
+
+    def _keep(self, epochs: int) -> None:
+        """Keep the model after so many epochs, if that is one of the chosen."""
+        if epochs in self.keep:
+            self._refuse_not_finite(Checkpoint.of(self.training, {}))
+            self._model(KEPT.format(epochs), {"epoch": str(epochs)})
 
     def _model(self, name: str, texts: Mapping[str, str]) -> None:
         safetensors.save(self.training.network, self.folder / name, force=True,
