@@ -108,7 +108,7 @@ def train(
         raise ValueError("--resume is given with --force; allowed: one of them, going on or beginning again")
     every, steps = number("--checkpoint-every", saving, 0), integer("--log-every", lines, 1)
     overrides = _overrides(epochs, batch_size, learning_rate, change or [])
-    from ..training.run import refuse
+    from ..training.folder import refuse
     from ..training.run import train as run
 
     refuse(folder, resume, force)
