@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -249,6 +250,12 @@ def test_evaluate(work: Path, tmp_path: Path, run: Run) -> None:
     assert rows[0][1:] == ["bottom", "left", "top"] and sum(int(cell) for row in rows[1:] for cell in row[1:]) == 15
     assert np.asarray(Image.open(tmp_path / "found" / "confusion.png")).std() > 0
     one_line(run("evaluate", ensemble, work / "test", "--out", tmp_path / "found"), "--force")
+    shutil.copytree(work / "test", tmp_path / "test")
+    bad = tmp_path / "test" / "top" / "4.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    one_line(run("evaluate", model, tmp_path / "test"), "top/4.png")
+    code, out, _ = run("evaluate", model, tmp_path / "test", "--on-bad-image", "skip", "--batch-size", 1)
+    assert code == 0 and "on 14 pictures" in out and out.endswith("left out, as they could not be read: 1 picture\n")
 
 
 def test_what_evaluate_refuses(work: Path, run: Run) -> None:
@@ -320,7 +327,7 @@ def test_a_bad_picture_fails_or_is_left_out_and_recorded(tmp_path: Path, run: Ru
     one_line(run(*words), "top/2.png")
     for more in (["--force"], ["--resume", "--epochs", "2"]):
         code, out, _ = run(*words, "--on-bad-image", "skip", *more)
-        assert code == 0 and "1 pictures could not be read" in out
+        assert code == 0 and "1 picture could not be read" in out
         assert list(json.loads((tmp_path / "run" / "summary.json").read_text())["skipped"]) == ["top/2.png"]
 
 
@@ -335,7 +342,7 @@ def test_defaults_may_be_said_and_bad_pictures_left_out_from_now_on(tmp_path: Pa
     bad.write_bytes(bad.read_bytes()[:-30] + bytes(30))  # of the same size
     one_line(run(*words, "2", "--resume", "--seed", "0"), "top/2.png")
     code, out, _ = run(*words, "2", "--resume", "--on-bad-image", "skip")
-    assert code == 0 and "1 pictures could not be read" in out
+    assert code == 0 and "1 picture could not be read" in out
 
 
 def test_a_log_that_was_lost_costs_no_more_than_the_log(work: Path, tmp_path: Path, run: Run) -> None:

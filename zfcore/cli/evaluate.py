@@ -15,6 +15,7 @@ from .common import (
     Force,
     Json,
     Pixels,
+    counted,
     guard_output,
     integer,
     labelled_images,
@@ -133,15 +134,16 @@ def _text(summary: dict[str, Any], out: Path | None) -> str:
     lines.append(f"{'average of all' if lines else 'accuracy'}: top-1 {summary['accuracy']:.2%}, top-5 "
                  f"{summary['top5']:.2%}, loss {summary['loss']:.4f} on {summary['images']} pictures; mean over "
                  f"classes {summary['mean_class_accuracy']:.2%}")
-    seen = sorted((each for each in summary["classes"] if each["images"]), key=lambda each: each["accuracy"])
-    if len(seen) > 1:
+    hard = sorted((each for each in summary["classes"] if each["images"] and each["accuracy"] < 1),
+                  key=lambda each: each["accuracy"])
+    if hard:
         lines.append("hardest classes: " + ", ".join(f"{plain(each['name'], 30)} {each['accuracy']:.1%}"
-                                                     for each in seen[:SHOWN]))
+                                                     for each in hard[:SHOWN]))
     if summary["confusions"]:
         lines.append("most often: " + ", ".join(f"{plain(each['is'], 30)} taken for {plain(each['taken_for'], 30)} "
                                                 f"({each['times']})" for each in summary["confusions"][:SHOWN]))
     if summary["skipped"]:
-        lines.append(f"left out: {summary['skipped']} pictures that could not be read")
+        lines.append(f"left out, as they could not be read: {counted(summary['skipped'], 'picture')}")
     return "\n".join([*lines, *([f"see {out / 'confusion.png'}"] if out else [])])
 
 

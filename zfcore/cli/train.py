@@ -17,6 +17,7 @@ from .common import (
     Json,
     Out,
     Pixels,
+    counted,
     duration,
     guard_inputs,
     integer,
@@ -141,7 +142,8 @@ def train(
 
 def _told(summary: Mapping[str, Any]) -> str:
     """The summary in words."""
-    text = f"{summary['epochs']} epochs in {duration(summary['seconds'])}, {summary['images_per_second']:.0f} images/s"
+    text = f"{counted(summary['epochs'], 'epoch')} in {duration(summary['seconds'])}, " \
+           f"{summary['images_per_second']:.0f} images/s"
     if summary["loss"] is not None:  # the log has the last epoch, unless it was lost
         text += f": loss {summary['loss']:.4f}, accuracy {summary['accuracy']:.2%} on training pictures"
     if summary["validation_accuracy"] is not None:
@@ -149,7 +151,7 @@ def _told(summary: Mapping[str, Any]) -> str:
     if summary["best"]:
         text += f", best {summary['best']['validation_accuracy']:.2%} in epoch {summary['best']['epoch']}"
     if summary["skipped"]:
-        text += f"\n{len(summary['skipped'])} pictures could not be read and were left out; summary.json lists them"
+        text += f"\n{counted(len(summary['skipped']), 'picture')} could not be read, left out; summary.json lists them"
     return text
 
 
