@@ -15,6 +15,7 @@ from .common import (
     Force,
     Json,
     Pixels,
+    Sides,
     counted,
     guard_output,
     integer,
@@ -44,6 +45,7 @@ def evaluate(
         "Write summary.json, confusion.csv and confusion.png there."))] = None,
     weights: Architecture = None,
     preprocessing: Pixels = None,
+    input_size: Sides = None,
     bad: Annotated[str, typer.Option("--on-bad-image", metavar="fail|skip", help=(
         "What a picture that cannot be read does."))] = "fail",
     batch_size: BatchSize = "100",
@@ -73,7 +75,8 @@ def evaluate(
     from ..training.preparation import held_out_feed
 
     images, _ = labelled_images("DATA", data, bad)
-    nets = [load_model(path, architecture=weights, preprocessing=preprocessing) for path in paths]
+    nets = [load_model(path, architecture=weights, preprocessing=preprocessing, input_size=input_size)
+            for path in paths]
     for path, net in zip(paths, nets, strict=True):
         if net.preprocessing is None:
             raise ValueError(f"MODEL is {path!r}, which records no preprocessing; allowed: a model that says how "

@@ -17,6 +17,7 @@ from .common import (
     Json,
     Out,
     Pixels,
+    Sides,
     counted,
     duration,
     guard_inputs,
@@ -68,6 +69,7 @@ def train(
         "Multiply the learning rate of layers, as in fc8=10,conv1=0.1."))] = None,
     weights: Architecture = None,
     preprocessing: Pixels = None,
+    input_size: Sides = None,
     seed: Annotated[str | None, _given("--seed", "N", (
         "Of weights, order, augmentation, dropout, and what is held out. Default: 0."))] = None,
     bad: Annotated[str | None, _given("--on-bad-image", "fail|skip", "Default: fail.")] = None,
@@ -101,6 +103,7 @@ def train(
     folder = Path(out)
     given = {"model": model, "data": data, "validation": validation, "initial": initial, "replace": replace,
              "freeze": freeze, "factors": factors, "architecture": weights, "preprocessing": preprocessing,
+             "input_size": input_size,
              "keep": None if keep is None else integers("--keep", keep),
              "seed": None if seed is None else integer("--seed", seed, 0), "on_bad_image": bad}
     if bad not in (None, "fail", "skip"):
@@ -296,10 +299,10 @@ def _network(settings: Mapping[str, Any], recipe: Recipe, classes: int, class_na
     from .common import load_model
 
     model, architecture, source = settings["model"], settings["architecture"], None
-    pixels = settings["preprocessing"]
+    pixels, size = settings["preprocessing"], settings["input_size"]
     if _built_in(model):
-        if pixels is not None:
-            raise ValueError(f"MODEL is {model!r}; --preprocessing is for files")
+        if pixels is not None or size is not None:
+            raise ValueError(f"MODEL is {model!r}; --preprocessing and --input-size are for files")
         net = models.build(model, classes=classes)
         net.class_names = class_names
         if settings["initial"] is not None:
@@ -308,7 +311,7 @@ def _network(settings: Mapping[str, Any], recipe: Recipe, classes: int, class_na
     else:
         if settings["initial"] is not None:
             raise ValueError(f"MODEL is {model!r}; --initial is for built-in names, a file brings its own parameters")
-        source = load_model(model, architecture=architecture, preprocessing=pixels)
+        source = load_model(model, architecture=architecture, preprocessing=pixels, input_size=size)
         net = with_classes(source, classes, class_names)
     if net.preprocessing is None:
         raise ValueError(f"MODEL is {model!r}, which records no preprocessing; allowed: a model that says how pixels "
