@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,16 +27,13 @@ from .common import (
     use_device,
 )
 from .common import names as name_list
+from .run_arguments import before, chosen_recipe, overrides, settled
 from .studies import integers
 
 if TYPE_CHECKING:
     from ..data import Images
     from ..network import Network
     from ..training.recipes import Recipe
-
-RUN = "run.json"
-DEFAULTS: dict[str, Any] = {"seed": 0, "on_bad_image": "fail"}
-
 
 def _given(name: str, metavar: str, help: str) -> Any:
     """An option that may be left out."""
@@ -111,18 +106,18 @@ def train(
     if resume and force:
         raise ValueError("--resume is given with --force; allowed: one of them, going on or beginning again")
     every, steps = number("--checkpoint-every", saving, 0), integer("--log-every", lines, 1)
-    overrides = _overrides(epochs, batch_size, learning_rate, change or [])
+    changes = overrides(epochs, batch_size, learning_rate, change or [])
     from ..training.folder import refuse
     from ..training.run import train as run
 
     refuse(folder, resume, force)
     if force:
         guard_inputs(folder, model, data, validation, initial)
-    before = _before(folder, resume)
-    settings = _settled(given, before, model, data)
+    earlier = before(folder, resume)
+    settings = settled(given, earlier, model, data)
     if not folder.absolute().parent.is_dir():
         raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
-    how = _recipe(recipe, overrides, before)
+    how = chosen_recipe(recipe, changes, earlier)
     if how.make_schedule().needs_validation and settings["validation"] is None:
         raise ValueError(f"--validation is missing, and the schedule {how.schedule['kind']!r} of recipe {how.name!r} "
                          "looks at validation errors; allowed: labelled pictures, a share of DATA such as 0.1, or "
@@ -130,13 +125,12 @@ def train(
     net, images, held_out, frozen = _prepared(settings, how)
     from ..training.preparation import held_out_feed, training_feed
 
-    begun = settings["seed"]
     factor_values = _factors(settings["factors"], net)
     untrained = _built_in(settings["model"]) and settings["initial"] is None
-    feed = training_feed(net, images, how, seed=begun, own_mean=untrained)
+    feed = training_feed(net, images, how, seed=settings["seed"], own_mean=untrained)
     checked = None if held_out is None else held_out_feed(net, held_out, batch_size=how.batch_size)
     summary = run(folder, net, feed, how.make_optimizer(factor_values), epochs=how.epochs,
-                  schedule=how.make_schedule(), validation=checked, seed=begun, frozen=frozen,
+                  schedule=how.make_schedule(), validation=checked, seed=settings["seed"], frozen=frozen,
                   description={"arguments": settings, "recipe": how.to_config()}, resume=resume, force=force,
                   keep=settings["keep"] or (), checkpoint_seconds=every, log_every=steps, tensorboard=tensorboard)
     tell({**summary, "out": str(out)}, json, f"{_told(summary)}\nsee {folder / 'curves.png'}; the model is "
@@ -156,80 +150,6 @@ def _told(summary: Mapping[str, Any]) -> str:
     if summary["skipped"]:
         text += f"\n{counted(len(summary['skipped']), 'picture')} could not be read, left out; summary.json lists them"
     return text
-
-
-# What was asked for
-
-
-def _overrides(epochs: str | None, batch_size: str | None, learning_rate: str | None, changes: list[str]
-               ) -> dict[str, Any]:
-    """The recipe's settings that the command line changes."""
-    found: dict[str, Any] = {}
-    for text in changes:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ValueError(f"--set is {text!r}; allowed: KEY=VALUE, as in optimizer.decay=0.001")
-        try:
-            found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key.strip()] = value.strip()
-    if epochs is not None:
-        found["epochs"] = integer("--epochs", epochs, 1)
-    if batch_size is not None:
-        found["batch_size"] = integer("--batch-size", batch_size, 1)
-    if learning_rate is not None:
-        found["optimizer.learning_rate"] = number("--learning-rate", learning_rate, 0)
-    return found
-
-
-def _before(folder: Path, resume: bool) -> dict[str, Any] | None:
-    """What run.json says of the run to go on with; None if it begins now."""
-    if not resume:
-        return None
-    path = folder / RUN
-    if not path.is_file():
-        return None
-    try:
-        found = json_format.loads(path.read_bytes())
-        if not isinstance(found["arguments"], dict) or not isinstance(found["recipe"], dict):
-            raise KeyError("arguments")
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ValueError(f"{path}: is no description of a run that `zfcore train` began") from None
-    return dict(found)
-
-
-def _settled(given: Mapping[str, Any], before: Mapping[str, Any] | None, model: str | None, data: str | None
-             ) -> dict[str, Any]:
-    """The arguments of a new run, or those of the run to go on with, which must agree."""
-    if before is None:
-        for name, value in (("MODEL", model), ("DATA", data)):
-            if value is None:
-                raise ValueError(f"{name} is missing; allowed to be left out only with --resume, in a run's folder")
-        return {**given, **{name: value for name, value in DEFAULTS.items() if given[name] is None}}
-    stored = {**before["arguments"],
-              **{name: value for name, value in DEFAULTS.items() if before["arguments"].get(name) is None}}
-    if given["on_bad_image"] is not None:  # a run that met a bad picture may go on without it
-        stored["on_bad_image"] = given["on_bad_image"]
-    if given["keep"] is not None:  # and keep other models from here on
-        stored["keep"] = given["keep"]
-    for name, value in given.items():
-        if value is not None and value != stored.get(name):
-            raise ValueError(f"{name.replace('_', '-')} is {value!r}, but the run was begun with "
-                             f"{stored.get(name)!r}; allowed: the same, or leaving it out")
-    return {name: stored.get(name) for name in given}
-
-
-def _recipe(name: str | None, overrides: Mapping[str, Any], before: Mapping[str, Any] | None) -> Recipe:
-    """The recipe by name or file, or the run's own, with the changes of the command line."""
-    from ..training.recipes import Recipe, recipe
-
-    if before is None:
-        return recipe(name or "zf").changed(**overrides)
-    try:
-        stored = Recipe(**before["recipe"])
-    except TypeError as error:
-        raise ValueError(f"{RUN} holds no recipe ({error})") from None
-    return (stored if name is None else recipe(name)).changed(**{"epochs": stored.epochs, **overrides})
 
 
 def _factors(text: str | None, net: Network) -> dict[str, float] | None:
