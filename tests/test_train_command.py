@@ -272,7 +272,8 @@ def test_what_evaluate_refuses(work: Path, run: Run) -> None:
 
 @pytest.mark.parametrize(("more", "expected"), [
     (["--epochs", "0"], "--epochs is '0'"), (["--batch-size", "x"], "--batch-size"), (["--seed", "-1"], "--seed"),
-    (["--learning-rate", "fast"], "--learning-rate"), (["--set", "epochs"], "KEY=VALUE"),
+    (["--learning-rate", "fast"], "--learning-rate"), (["--learning-rate", "0"], "a number above 0"),
+    (["--set", "epochs"], "KEY=VALUE"),
     (["--set", "optimizer.speed=1"], "speed"), (["--recipe", "zeiler"], "krizhevsky, zf"),
     (["--recipe", "nothing.toml"], "no such file"), (["--validation", "1.5"], "a share above 0"),
     (["--validation", "nowhere"], "nowhere"), (["--freeze", "conv9"], "conv1, pool1"),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import integer, number
+from .common import integer, positive
 
 if TYPE_CHECKING:
     from ..training.recipes import Recipe
@@ -36,7 +36,7 @@ def overrides(epochs: str | None, batch_size: str | None, learning_rate: str | N
     if batch_size is not None:
         found["batch_size"] = integer("--batch-size", batch_size, 1)
     if learning_rate is not None:
-        found["optimizer.learning_rate"] = number("--learning-rate", learning_rate, 0)
+        found["optimizer.learning_rate"] = positive("--learning-rate", learning_rate)
     return found
 
 
