@@ -85,8 +85,8 @@ def evaluate(
     feeds = [held_out_feed(net, images, batch_size=size, crops=int(crops)) for net in nets]
     found = measure(nets, feeds, progress=True)
     classes = images.class_names or nets[0].class_names or [str(number) for number in range(found.classes)]
-    summary = _summary(found, classes) | {"data": data, "models": paths, "crops": int(crops),
-                                          "skipped": len(getattr(feeds[0], "skipped", {}))}
+    left_out = {images.names[index]: reason for index, reason in sorted(feeds[0].skipped.items())}
+    summary = _summary(found, classes) | {"data": data, "models": paths, "crops": int(crops), "skipped": left_out}
     if len(paths) > 1:
         summary["members"] = [{"model": path, "loss": each.loss, "accuracy": each.accuracy, "top5": each.top5}
                               for path, each in zip(paths, found.members, strict=True)]
@@ -146,7 +146,7 @@ def _text(summary: dict[str, Any], out: Path | None) -> str:
         lines.append("most often: " + ", ".join(f"{plain(each['is'], 30)} taken for {plain(each['taken_for'], 30)} "
                                                 f"({each['times']})" for each in summary["confusions"][:SHOWN]))
     if summary["skipped"]:
-        lines.append(f"left out, as they could not be read: {counted(summary['skipped'], 'picture')}")
+        lines.append(f"left out, as they could not be read: {counted(len(summary['skipped']), 'picture')}")
     return "\n".join([*lines, *([f"see {out / 'confusion.png'}"] if out else [])])
 
 
