@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,6 +198,22 @@ def test_fine_tuning(work: Path, tmp_path: Path, run: Run) -> None:
     assert code == 0 and "begun anew: fc2, fc3;" in err
 
 
+def test_a_model_without_preprocessing_is_told_one(work: Path, tmp_path: Path, run: Run) -> None:
+    net = network()
+    net.preprocessing = None
+    zfcore.save(net, tmp_path / "bare.safetensors")
+    (tmp_path / "pixels.json").write_text(json.dumps({"channels": "L", "mean": 100.0, "scale": 0.02, "size": 8,
+                                                      "crop": 8}))
+    words = ["train", tmp_path / "bare.safetensors", work / "train", "--recipe", "adam-study", "--epochs", "1", "--out",
+             tmp_path / "run"]
+    one_line(run(*words), "bare.safetensors", "--preprocessing")
+    one_line(run("evaluate", tmp_path / "bare.safetensors", work / "test"), "bare.safetensors", "--preprocessing")
+    assert run(*words, "--preprocessing", tmp_path / "pixels.json")[0] == 0
+    assert run("train", "--resume", "--out", tmp_path / "run", "--epochs", "2")[0] == 0
+    found = zfcore.load(tmp_path / "run" / "model.safetensors").preprocessing
+    assert found is not None and float(found.mean) == 100.0
+
+
 def test_initial_parameters_of_a_built_in_network(tmp_path: Path, run: Run) -> None:
     net = zfcore.models.build("mnist", classes=10)
     zfcore.save(net.initialize(8), tmp_path / "ten.safetensors")
@@ -233,6 +250,12 @@ def test_evaluate(work: Path, tmp_path: Path, run: Run) -> None:
     assert rows[0][1:] == ["bottom", "left", "top"] and sum(int(cell) for row in rows[1:] for cell in row[1:]) == 15
     assert np.asarray(Image.open(tmp_path / "found" / "confusion.png")).std() > 0
     one_line(run("evaluate", ensemble, work / "test", "--out", tmp_path / "found"), "--force")
+    shutil.copytree(work / "test", tmp_path / "test")
+    bad = tmp_path / "test" / "top" / "4.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    one_line(run("evaluate", model, tmp_path / "test"), "top/4.png")
+    code, out, _ = run("evaluate", model, tmp_path / "test", "--on-bad-image", "skip", "--batch-size", 1)
+    assert code == 0 and "on 14 pictures" in out and out.endswith("left out, as they could not be read: 1 picture\n")
 
 
 def test_what_evaluate_refuses(work: Path, run: Run) -> None:
@@ -249,13 +272,15 @@ def test_what_evaluate_refuses(work: Path, run: Run) -> None:
 
 @pytest.mark.parametrize(("more", "expected"), [
     (["--epochs", "0"], "--epochs is '0'"), (["--batch-size", "x"], "--batch-size"), (["--seed", "-1"], "--seed"),
-    (["--learning-rate", "fast"], "--learning-rate"), (["--set", "epochs"], "KEY=VALUE"),
+    (["--learning-rate", "fast"], "--learning-rate"), (["--learning-rate", "0"], "a number above 0"),
+    (["--set", "epochs"], "KEY=VALUE"),
     (["--set", "optimizer.speed=1"], "speed"), (["--recipe", "zeiler"], "krizhevsky, zf"),
     (["--recipe", "nothing.toml"], "no such file"), (["--validation", "1.5"], "a share above 0"),
     (["--validation", "nowhere"], "nowhere"), (["--freeze", "conv9"], "conv1, pool1"),
     (["--factors", "fc3"], "LAYER=X"), (["--factors", "fc9=1"], "fc3"), (["--replace", "conv9"], "conv9"),
     (["--initial", "x.safetensors"], "--initial is for built-in names"), (["--checkpoint-every", "-1"], "number >= 0"),
     (["--freeze", "conv1,norm1,fc2,fc3"], "not every layer"),
+    (["--preprocessing", "sepia"], "sepia"),
     (["--keep", "1,x"], "--keep is '1,x'"), (["--keep", "-1"], "--keep"),
     (["--on-bad-image", "x"], "fail, skip"), (["--device", "tpu"], "cpu"), (["--resume", "--force"], "one of them")])
 def test_what_train_refuses(work: Path, tmp_path: Path, run: Run, more: list[str], expected: str) -> None:
@@ -303,7 +328,7 @@ def test_a_bad_picture_fails_or_is_left_out_and_recorded(tmp_path: Path, run: Ru
     one_line(run(*words), "top/2.png")
     for more in (["--force"], ["--resume", "--epochs", "2"]):
         code, out, _ = run(*words, "--on-bad-image", "skip", *more)
-        assert code == 0 and "1 pictures could not be read" in out
+        assert code == 0 and "1 picture could not be read" in out
         assert list(json.loads((tmp_path / "run" / "summary.json").read_text())["skipped"]) == ["top/2.png"]
 
 
@@ -318,7 +343,7 @@ def test_defaults_may_be_said_and_bad_pictures_left_out_from_now_on(tmp_path: Pa
     bad.write_bytes(bad.read_bytes()[:-30] + bytes(30))  # of the same size
     one_line(run(*words, "2", "--resume", "--seed", "0"), "top/2.png")
     code, out, _ = run(*words, "2", "--resume", "--on-bad-image", "skip")
-    assert code == 0 and "1 pictures could not be read" in out
+    assert code == 0 and "1 picture could not be read" in out
 
 
 def test_a_log_that_was_lost_costs_no_more_than_the_log(work: Path, tmp_path: Path, run: Run) -> None:

@@ -43,8 +43,6 @@ def ablate(
     training, and the same command goes on from there. Writes ablation.png, table.txt, the numbers
     (result/) and summary.json.
     """
-    import shutil
-
     use_device(device)
     guard_output(out, force, model, data, validation)
     numbers = integers("--seeds", seeds)
@@ -52,6 +50,7 @@ def ablate(
     chosen = None if rows is None else name_list("--rows", rows)
     from ..pictures import ablation_picture
     from ..study.ablation import ablation as study
+    from ..study.ablation import kept
     from ..training.recipes import recipe as recipe_by_name
 
     how = recipe_by_name(recipe)
@@ -65,7 +64,7 @@ def ablate(
     found = study(net, images, held_out, how, rows=chosen, seeds=numbers, state=state)
     finish(found, {"ablation": ablation_picture(found)}, Target(out, force, json), {"model": model, **found.summary},
            found.table(), tables={"table.txt": found.table() + "\n"})
-    shutil.rmtree(state, ignore_errors=True)
+    kept(state).remove()
 
 
 def _network(model: str, classes: int) -> Network:

@@ -134,6 +134,11 @@ def size(count: float) -> str:
     raise AssertionError
 
 
+def counted(count: int, thing: str) -> str:
+    """So many of something: "1 epoch", "3 epochs"."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def duration(seconds: float) -> str:
     """A time for people."""
     if seconds < 120:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +14,9 @@ from .common import (
     Force,
     Json,
     Out,
+    Pixels,
+    Sides,
+    counted,
     duration,
     guard_inputs,
     integer,
@@ -26,16 +27,13 @@ from .common import (
     use_device,
 )
 from .common import names as name_list
+from .run_arguments import before, chosen_recipe, overrides, settled
 from .studies import integers
 
 if TYPE_CHECKING:
     from ..data import Images
     from ..network import Network
     from ..training.recipes import Recipe
-
-RUN = "run.json"
-DEFAULTS: dict[str, Any] = {"seed": 0, "on_bad_image": "fail"}
-
 
 def _given(name: str, metavar: str, help: str) -> Any:
     """An option that may be left out."""
@@ -65,6 +63,8 @@ def train(
     factors: Annotated[str | None, _given("--factors", "LAYER=X,...", (
         "Multiply the learning rate of layers, as in fc8=10,conv1=0.1."))] = None,
     weights: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     seed: Annotated[str | None, _given("--seed", "N", (
         "Of weights, order, augmentation, dropout, and what is held out. Default: 0."))] = None,
     bad: Annotated[str | None, _given("--on-bad-image", "fail|skip", "Default: fail.")] = None,
@@ -97,7 +97,8 @@ def train(
     use_device(device)
     folder = Path(out)
     given = {"model": model, "data": data, "validation": validation, "initial": initial, "replace": replace,
-             "freeze": freeze, "factors": factors, "architecture": weights,
+             "freeze": freeze, "factors": factors, "architecture": weights, "preprocessing": preprocessing,
+             "input_size": input_size,
              "keep": None if keep is None else integers("--keep", keep),
              "seed": None if seed is None else integer("--seed", seed, 0), "on_bad_image": bad}
     if bad not in (None, "fail", "skip"):
@@ -105,18 +106,18 @@ def train(
     if resume and force:
         raise ValueError("--resume is given with --force; allowed: one of them, going on or beginning again")
     every, steps = number("--checkpoint-every", saving, 0), integer("--log-every", lines, 1)
-    overrides = _overrides(epochs, batch_size, learning_rate, change or [])
-    from ..training.run import refuse
+    changes = overrides(epochs, batch_size, learning_rate, change or [])
+    from ..training.folder import refuse
     from ..training.run import train as run
 
     refuse(folder, resume, force)
     if force:
         guard_inputs(folder, model, data, validation, initial)
-    before = _before(folder, resume)
-    settings = _settled(given, before, model, data)
+    earlier = before(folder, resume)
+    settings = settled(given, earlier, model, data)
     if not folder.absolute().parent.is_dir():
         raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
-    how = _recipe(recipe, overrides, before)
+    how = chosen_recipe(recipe, changes, earlier)
     if how.make_schedule().needs_validation and settings["validation"] is None:
         raise ValueError(f"--validation is missing, and the schedule {how.schedule['kind']!r} of recipe {how.name!r} "
                          "looks at validation errors; allowed: labelled pictures, a share of DATA such as 0.1, or "
@@ -124,13 +125,12 @@ def train(
     net, images, held_out, frozen = _prepared(settings, how)
     from ..training.preparation import held_out_feed, training_feed
 
-    begun = settings["seed"]
     factor_values = _factors(settings["factors"], net)
     untrained = _built_in(settings["model"]) and settings["initial"] is None
-    feed = training_feed(net, images, how, seed=begun, own_mean=untrained)
+    feed = training_feed(net, images, how, seed=settings["seed"], own_mean=untrained)
     checked = None if held_out is None else held_out_feed(net, held_out, batch_size=how.batch_size)
     summary = run(folder, net, feed, how.make_optimizer(factor_values), epochs=how.epochs,
-                  schedule=how.make_schedule(), validation=checked, seed=begun, frozen=frozen,
+                  schedule=how.make_schedule(), validation=checked, seed=settings["seed"], frozen=frozen,
                   description={"arguments": settings, "recipe": how.to_config()}, resume=resume, force=force,
                   keep=settings["keep"] or (), checkpoint_seconds=every, log_every=steps, tensorboard=tensorboard)
     tell({**summary, "out": str(out)}, json, f"{_told(summary)}\nsee {folder / 'curves.png'}; the model is "
@@ -139,7 +139,8 @@ def train(
 
 def _told(summary: Mapping[str, Any]) -> str:
     """The summary in words."""
-    text = f"{summary['epochs']} epochs in {duration(summary['seconds'])}, {summary['images_per_second']:.0f} images/s"
+    text = f"{counted(summary['epochs'], 'epoch')} in {duration(summary['seconds'])}, " \
+           f"{summary['images_per_second']:.0f} images/s"
     if summary["loss"] is not None:  # the log has the last epoch, unless it was lost
         text += f": loss {summary['loss']:.4f}, accuracy {summary['accuracy']:.2%} on training pictures"
     if summary["validation_accuracy"] is not None:
@@ -147,82 +148,8 @@ def _told(summary: Mapping[str, Any]) -> str:
     if summary["best"]:
         text += f", best {summary['best']['validation_accuracy']:.2%} in epoch {summary['best']['epoch']}"
     if summary["skipped"]:
-        text += f"\n{len(summary['skipped'])} pictures could not be read and were left out; summary.json lists them"
+        text += f"\n{counted(len(summary['skipped']), 'picture')} could not be read, left out; summary.json lists them"
     return text
-
-
-# What was asked for
-
-
-def _overrides(epochs: str | None, batch_size: str | None, learning_rate: str | None, changes: list[str]
-               ) -> dict[str, Any]:
-    """The recipe's settings that the command line changes."""
-    found: dict[str, Any] = {}
-    for text in changes:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ValueError(f"--set is {text!r}; allowed: KEY=VALUE, as in optimizer.decay=0.001")
-        try:
-            found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key.strip()] = value.strip()
-    if epochs is not None:
-        found["epochs"] = integer("--epochs", epochs, 1)
-    if batch_size is not None:
-        found["batch_size"] = integer("--batch-size", batch_size, 1)
-    if learning_rate is not None:
-        found["optimizer.learning_rate"] = number("--learning-rate", learning_rate, 0)
-    return found
-
-
-def _before(folder: Path, resume: bool) -> dict[str, Any] | None:
-    """What run.json says of the run to go on with; None if it begins now."""
-    if not resume:
-        return None
-    path = folder / RUN
-    if not path.is_file():
-        return None
-    try:
-        found = json_format.loads(path.read_bytes())
-        if not isinstance(found["arguments"], dict) or not isinstance(found["recipe"], dict):
-            raise KeyError("arguments")
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ValueError(f"{path}: is no description of a run that `zfcore train` began") from None
-    return dict(found)
-
-
-def _settled(given: Mapping[str, Any], before: Mapping[str, Any] | None, model: str | None, data: str | None
-             ) -> dict[str, Any]:
-    """The arguments of a new run, or those of the run to go on with, which must agree."""
-    if before is None:
-        for name, value in (("MODEL", model), ("DATA", data)):
-            if value is None:
-                raise ValueError(f"{name} is missing; allowed to be left out only with --resume, in a run's folder")
-        return {**given, **{name: value for name, value in DEFAULTS.items() if given[name] is None}}
-    stored = {**before["arguments"],
-              **{name: value for name, value in DEFAULTS.items() if before["arguments"].get(name) is None}}
-    if given["on_bad_image"] is not None:  # a run that met a bad picture may go on without it
-        stored["on_bad_image"] = given["on_bad_image"]
-    if given["keep"] is not None:  # and keep other models from here on
-        stored["keep"] = given["keep"]
-    for name, value in given.items():
-        if value is not None and value != stored.get(name):
-            raise ValueError(f"{name.replace('_', '-')} is {value!r}, but the run was begun with "
-                             f"{stored.get(name)!r}; allowed: the same, or leaving it out")
-    return {name: stored.get(name) for name in given}
-
-
-def _recipe(name: str | None, overrides: Mapping[str, Any], before: Mapping[str, Any] | None) -> Recipe:
-    """The recipe by name or file, or the run's own, with the changes of the command line."""
-    from ..training.recipes import Recipe, recipe
-
-    if before is None:
-        return recipe(name or "zf").changed(**overrides)
-    try:
-        stored = Recipe(**before["recipe"])
-    except TypeError as error:
-        raise ValueError(f"{RUN} holds no recipe ({error})") from None
-    return (stored if name is None else recipe(name)).changed(**{"epochs": stored.epochs, **overrides})
 
 
 def _factors(text: str | None, net: Network) -> dict[str, float] | None:
@@ -292,7 +219,10 @@ def _network(settings: Mapping[str, Any], recipe: Recipe, classes: int, class_na
     from .common import load_model
 
     model, architecture, source = settings["model"], settings["architecture"], None
+    pixels, size = settings["preprocessing"], settings["input_size"]
     if _built_in(model):
+        if pixels is not None or size is not None:
+            raise ValueError(f"MODEL is {model!r}; --preprocessing and --input-size are for files")
         net = models.build(model, classes=classes)
         net.class_names = class_names
         if settings["initial"] is not None:
@@ -301,8 +231,11 @@ def _network(settings: Mapping[str, Any], recipe: Recipe, classes: int, class_na
     else:
         if settings["initial"] is not None:
             raise ValueError(f"MODEL is {model!r}; --initial is for built-in names, a file brings its own parameters")
-        source = load_model(model, architecture=architecture)
+        source = load_model(model, architecture=architecture, preprocessing=pixels, input_size=size)
         net = with_classes(source, classes, class_names)
+    if net.preprocessing is None:
+        raise ValueError(f"MODEL is {model!r}, which records no preprocessing; allowed: a model that says how pixels "
+                         "become its input, or --preprocessing")
     recipe.prepare(net)
     recipe.initialize(net, settings["seed"])
     replaced = [] if settings["replace"] is None else name_list("--replace", settings["replace"])

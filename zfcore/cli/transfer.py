@@ -87,7 +87,7 @@ def transfer(
         finish(voc, {"transfer": pascal_picture(voc)}, common, {"model": model, **voc.summary}, text,
                {"transfer.csv": csv_text(lines)})
         return
-    from ..pictures import transfer_picture
+    from ..pictures.transfer import percent, transfer_picture
     from ..study.transfer import transfer as study
 
     found = study(networks, data, names, per_class=amounts, count=count, most=least, classifier=classifier,
@@ -99,10 +99,9 @@ def transfer(
     table: list[list[object]] = [[*head]]
     shown: list[str] = []
     for name, layer, means, deviations in found.table():
-        table.append([name, layer, *(value for pair in zip(means, deviations, strict=True) for value in pair)])
-        numbers = ", ".join(f"{100 * mean:.1f} +- {100 * deviation:.1f} %" for mean, deviation
-                            in zip(means, deviations, strict=True))
-        shown.append(f"{name}, {layer}: {numbers}")
+        table.append([name, layer, *("" if value != value else value  # NaN: one fold has no deviation
+                                     for pair in zip(means, deviations, strict=True) for value in pair)])
+        shown.append(f"{name}, {layer}: " + ", ".join(f"{text} %" for text in map(percent, means, deviations)))
     finish(found, {"transfer": transfer_picture(found)}, common, {"model": model, **found.summary},
            f"at {', '.join(map(str, found.per_class))} pictures a class\n" + "\n".join(shown),
            {"transfer.csv": csv_text(table)})

@@ -10,12 +10,25 @@ import numpy as np
 
 from .. import checks
 
-__all__ = ["CLASSIFIERS", "STRENGTHS", "average_precision", "chosen_strength", "class_accuracies", "fit_scores",
-           "prepared"]
+__all__ = ["CLASSIFIERS", "STRENGTHS", "average_precision", "check_choice", "chosen_strength", "class_accuracies",
+           "fit_scores", "prepared"]
 
 CLASSIFIERS = ("softmax", "svm")
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 PARTS = 3  # of the training pictures, one held out in turn, when the strength is chosen
+
+
+def check_choice(where: str, classifier: str, strengths: Sequence[float]) -> None:
+    """Refuse an unknown classifier, and strengths to choose from that are none.
+
+    Parameters
+    ----------
+    where : the operation, for errors
+    classifier, strengths : see `chosen_strength`
+    """
+    checks.one_of(where, "classifier", classifier, CLASSIFIERS)
+    checks.require(len(strengths) > 0 and all(0 < each < float("inf") for each in strengths), where, "strengths",
+                   strengths, "numbers above 0")
 
 
 def prepared(train: Any, test: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import naming
+
 __all__ = ["TIMES", "Board", "Log", "rows"]
 
 # What differs between the records of two runs of the same training.
@@ -29,10 +31,11 @@ class Log:
     """
 
     def __init__(self, path: str | os.PathLike[str], length: int) -> None:
+        self._path = Path(path)
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
         left = min(self._file.tell(), length)
         if left < length:  # what is left ends within a line
-            left = Path(path).read_bytes().rfind(b"\n") + 1
+            left = self._path.read_bytes().rfind(b"\n") + 1
         self.missing = length - left
         self._file.truncate(left)
         self._file.seek(0, os.SEEK_END)
@@ -45,12 +48,14 @@ class Log:
         record : JSON values
         """
         rest = memoryview(json.dumps(record, allow_nan=False).encode() + b"\n")
-        while rest:
-            rest = rest[self._file.write(rest):]
+        with naming(self._path):
+            while rest:
+                rest = rest[self._file.write(rest):]
 
     def sync(self) -> int:
         """Make what was written durable; return its length in bytes."""
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:

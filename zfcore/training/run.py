@@ -1,21 +1,11 @@
-"""A training run in a folder: it logs, saves, stops when asked, and goes on as if it had never stopped.
-
-    run.json        what is trained on what, how; written once
-    log.jsonl       loss, rate, images a second, every few steps and every epoch
-    checkpoint-*    the state, two generations
-    best.safetensors, model.safetensors   the model with the least validation error; the last one
-    epoch-*.safetensors                   the models after chosen epochs
-    curves.png, summary.json
-"""
+"""A training run in a folder: it logs, saves, stops when asked, and goes on as if it had never stopped."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -31,21 +21,19 @@ from ..formats.results import versions
 from .checkpoint import NAMES, Checkpoint, CheckpointError, Generations, differences
 from .curves import curves_picture
 from .feeds import Feed
+from .folder import BEST, CURVES, DESCRIPTION, EVENTS, KEPT, LOCK, LOG, MODEL, SUMMARY, clear, refuse
 from .log import Board, Log, rows
 from .loop import Epoch, Observer, Training
 from .optimizers import Optimizer
 from .schedules import Constant, Schedule
+from .signals import Signals
 from .steps import NonFiniteLoss
 
 if TYPE_CHECKING:
     from ..network import Network
 
-__all__ = ["refuse", "train"]
+__all__ = ["train"]
 
-DESCRIPTION, LOG, LOCK = "run.json", "log.jsonl", "lock"
-MODEL, BEST, CURVES, SUMMARY, EVENTS = "model.safetensors", "best.safetensors", "curves.png", "summary.json", "events"
-FILES = (DESCRIPTION, LOG, *NAMES, MODEL, BEST, CURVES, SUMMARY)
-KEPT = "epoch-{:04d}.safetensors"
 FORMAT = "zfcore-run"
 
 
@@ -53,37 +41,6 @@ def say(text: str) -> None:
     """Tell the user something on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
-
-
-class Signals:
-    """While it is entered, SIGINT and SIGTERM are noted; a second one does what the first would have done.
-
-    Attributes
-    ----------
-    number : of the signal that came; None: none did
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not None:
-                    self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, _frame: Any) -> None:
-        if self.number is not None:
-            self.__exit__()
-            signal.raise_signal(number)
-        self.number = number
-
-    def __exit__(self, *_ended: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
 
 
 def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Optimizer, *, epochs: int,
@@ -152,7 +109,7 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
     folder.mkdir(exist_ok=True)
     with locked(folder / LOCK, f"{folder}: another process is training in this folder"), Signals() as signals:
         refuse(folder, resume, force)  # again, now that nobody else is at it
-        _clear(folder, resume, force)
+        clear(folder, resume, force)
         # The learning rate is not among them: what counts is that it was the same in the epochs so far.
         settings = {**optimizer.to_config(), "seed": seed, "frozen": list(frozen), "batches": [feed.count, len(feed)],
                     "training data": feed.manifest(),
@@ -161,44 +118,6 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
         run = _Run(folder, training, epochs, json.loads(json.dumps(settings)), signals, checkpoint_seconds, log_every,
                    frozenset(keep))
         return run.go(dict(description or {}), tensorboard, progress)
-
-
-def refuse(folder: Path, resume: bool, force: bool) -> None:
-    """FileExistsError if a run must not be written there.
-
-    Parameters
-    ----------
-    folder : that of the run
-    resume, force : whether a run that is there is gone on with, or replaced
-    """
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise FileExistsError(f"{folder} is not a folder; allowed: a new name, or a run's folder")
-    ours = any((folder / name).exists() for name in FILES)
-    others = [] if ours or not folder.exists() else sorted(
-        entry.name for entry in folder.iterdir() if entry.name not in (LOCK, EVENTS) and not _half(entry))
-    if others:
-        raise FileExistsError(f"{folder} holds {others[0]!r} and no run; allowed: a new name, or a run's folder")
-    if ours and not resume and not force:
-        raise FileExistsError(f"{folder} holds a run; resume=True (--resume) goes on with it, force=True (--force) "
-                              "replaces it")
-
-
-def _half(entry: Path) -> bool:
-    """Whether a killed process left this file half written."""
-    return entry.name.startswith(".") and entry.name.endswith(".tmp")
-
-
-def _clear(folder: Path, resume: bool, force: bool) -> None:
-    """Remove what a killed process left half written, and a run that is to be replaced."""
-    for entry in folder.iterdir():
-        if _half(entry):
-            entry.unlink()
-    if force and not resume:
-        for name in FILES[::-1]:
-            (folder / name).unlink(missing_ok=True)
-        for kept in folder.glob("epoch-*.safetensors"):
-            kept.unlink()
-        shutil.rmtree(folder / EVENTS, ignore_errors=True)
 
 
 @dataclass
@@ -336,7 +255,6 @@ class _Run(Observer):
                 "loss", "accuracy", "validation_loss", "validation_accuracy", "validation_top5")}
             self.board.write(training.optimizer.steps, time.time(), values)
         if checked is not None and training.errors.index(min(training.errors)) == epoch.number:
-            self._refuse_not_finite(Checkpoint.of(training, {}))
             self._model(BEST, {"epoch": str(epoch.number + 1), "validation accuracy": f"{checked.accuracy:.6f}"})
         self._keep(epoch.number + 1)
         self._save()
@@ -346,10 +264,10 @@ class _Run(Observer):
     def _keep(self, epochs: int) -> None:
         """Keep the model after so many epochs, if that is one of the chosen."""
         if epochs in self.keep:
-            self._refuse_not_finite(Checkpoint.of(self.training, {}))
             self._model(KEPT.format(epochs), {"epoch": str(epochs)})
 
     def _model(self, name: str, texts: Mapping[str, str]) -> None:
+        self._refuse_not_finite(Checkpoint.of(self.training, {}))
         safetensors.save(self.training.network, self.folder / name, force=True,
                          metadata={**self.training.network.metadata, **texts})
 
@@ -368,7 +286,7 @@ class _Run(Observer):
         self.saved_at = time.perf_counter()
 
     def _refuse_not_finite(self, checkpoint: Checkpoint) -> None:
-        """NonFiniteLoss if a parameter is not finite: neither a checkpoint nor the best model ever has one."""
+        """NonFiniteLoss if a parameter is not finite: neither a checkpoint nor a model ever has one."""
         if (layer := checkpoint.first_not_finite()) is not None:
             raise NonFiniteLoss(layer, self.training.epoch * len(self.training.feed) + self.training.step)
 
