@@ -3,7 +3,8 @@
     make mutants        (python tests/emulated/mutants.py [--only TEXT] [--part I/N])
 
 Each mutant is compiled into the replay program: plain first, then for ThreadSanitizer, then for
-AddressSanitizer, until one of them fails. Prints a table and the share caught; fails under 95 %.
+AddressSanitizer, until one of them fails. Prints a table and the share caught; fails under 95 %. The report beside this
+file keeps the last verdict on every mutant of the list, so the list may be run in pieces.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+REPORT = Path(__file__).with_suffix(".txt")
 BUILD = ROOT / "build"
 BASE = ["g++", "-std=c++20", "-g", "-ffp-contract=off", "-w"]
 KINDS = {"plain": ["-O1"], "thread": ["-O1", "-fsanitize=thread", "-DZF_THREAD_SANITIZER"],
@@ -119,14 +121,18 @@ def run(command: list[str | Path], limit: int = 300) -> bool:
 
 
 def objects(kind: str) -> dict[str, Path]:
-    """The unchanged objects of one kind of program, made once."""
+    """The unchanged objects of one kind of program, made where a source or header is newer."""
     folder = BUILD / "mutants" / kind
     folder.mkdir(parents=True, exist_ok=True)
     made = {}
+    headers = [*(ROOT / "csrc").glob("*.*h"), *(ROOT / "csrc/emulation").glob("*.h"), *(ROOT / "bindings").glob("*.h")]
+    changed = max(path.stat().st_mtime for path in headers)
     sources = [*sorted((ROOT / "csrc").glob("*.cu")), ROOT / "csrc/emulation/runtime.cpp",
                ROOT / "tests/emulated/replay.cpp"]
     for source in sources:
         made[source.stem] = folder / f"{source.stem}.o"
+        if made[source.stem].exists() and made[source.stem].stat().st_mtime > max(changed, source.stat().st_mtime):
+            continue
         flags = [flag for flag in KINDS[kind] if source.stem != "runtime" or flag != "-fsanitize=thread"]
         subprocess.run([*BASE, *flags, "-x", "c++", "-c", source, "-o", made[source.stem]], check=True)
     return made
@@ -154,6 +160,22 @@ def verdict(mutant: tuple[str, str, str, int], kinds: dict[str, dict[str, Path]]
     return "SURVIVED"
 
 
+def line_of(mutant: tuple[str, str, str, int]) -> str:
+    """A mutant as the report has it."""
+    return f"{mutant[0]:19} {mutant[1]!r} -> {mutant[2]!r} (occurrence {mutant[3]})"
+
+
+def keep(verdicts: dict[str, str]) -> str:
+    """Write new verdicts into the report; returns its last line, the share of all mutants."""
+    lines = REPORT.read_text().splitlines() if REPORT.exists() else []
+    known = {line[10:]: line[:9].strip() for line in lines if len(line) > 10} | verdicts
+    every = [(known.get(line_of(mutant), "NOT RUN"), line_of(mutant)) for mutant in MUTANTS]
+    caught = sum(result not in ("NOT RUN", "SURVIVED") for result, _ in every)
+    total = f"{caught} of {len(every)} mutants caught ({caught / len(every):.1%})"
+    REPORT.write_text("".join(f"{result:9} {line}\n" for result, line in every) + f"\n{total}\n")
+    return total
+
+
 def main() -> int:
     """Run all mutants."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -169,8 +191,10 @@ def main() -> int:
     for mutant in chosen:
         result = verdict(mutant, kinds, calls)
         caught += result != "SURVIVED"
-        print(f"{result:9} {mutant[0]:19} {mutant[1]!r} -> {mutant[2]!r} (occurrence {mutant[3]})", flush=True)
+        keep({line_of(mutant): result})
+        print(f"{result:9} {line_of(mutant)}", flush=True)
     print(f"{caught} of {len(chosen)} mutants caught ({caught / len(chosen):.1%}), {time.monotonic() - begin:.0f} s")
+    print(f"{REPORT.relative_to(ROOT)}: {keep({})}")
     return int(caught < 0.95 * len(chosen))
 
 
