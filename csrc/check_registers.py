@@ -1,4 +1,4 @@
-"""Compile every kernel with nvcc, print its registers and shared memory, read its machine code, fail on a spill.
+"""Compile every kernel with nvcc, print its registers, shared memory and size, read its machine code, fail on a spill.
 
     python csrc/check_registers.py [--targets 80,90a] [--objects FOLDER] [FILE.cu ...]
 
@@ -83,12 +83,14 @@ def examine(nvcc: str, source: Path, made: Path, targets: list[str]) -> Examined
     kernels = parse(result.stderr)
     names = dict(zip(((kernel.name, kernel.target) for kernel in kernels),
                      readable([kernel.name for kernel in kernels]), strict=True))
-    lines = [f"{source.name:18} {kernel.target:7} {kernel.registers:4} registers {kernel.shared:6} shared  "
-             f"{names[kernel.name, kernel.target]}" for kernel in kernels]
+    functions = machine_code.parse(machine_code.listing(made))
+    sizes = {(function.name, function.target): function.size for function in functions}
+    lines = [f"{source.name:18} {kernel.target:7} {kernel.registers:4} registers {kernel.shared:6} shared "
+             f"{sizes.get((kernel.name, kernel.target), 0):5} instructions  {names[kernel.name, kernel.target]}"
+             for kernel in kernels]
     faults += [f"{source.name}: {names[kernel.name, kernel.target]} for {kernel.target}: spills {kernel.spills} bytes, "
                f"stack {kernel.stack}" for kernel in kernels if kernel.stack or kernel.spills]
-    faults += [f"{source.name}: {fault}"
-               for fault in machine_code.judge(machine_code.parse(machine_code.listing(made)), names)]
+    faults += [f"{source.name}: {fault}" for fault in machine_code.judge(functions, names)]
     return Examined([*lines, *faults], len(kernels), len(faults), made.stat().st_size)
 
 

@@ -5,6 +5,7 @@
   the accesses it was made for, and reads its fragments as matrices.
 - A kernel of vectors, `name<type, width, ...>`, reads and writes a vector in one access.
 - Plain products read four factors from shared memory at once.
+- A kernel fits the instruction cache: loops that the compiler copied for every case and every vector element do not.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ TARGET = re.compile(r"^code for (sm_\w+)")
 FUNCTION = re.compile(r"^Function : (\S+)")
 INSTRUCTION = re.compile(r"^/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)")
 BYTES = {"float": 4, "double": 8, "float16": 2, "bfloat16": 2, "unsigned short": 2}
+CACHE = 128 * 1024 // 16  # instructions of 16 bytes: the L1.5 cache, as measured on Volta (Jia et al. 2018)
 PRODUCTS = {"float": "HMMA.1688.F32.TF32", "float16": "HMMA.16816.F32", "bfloat16": "HMMA.16816.F32.BF16"}
 # Kernels of vectors whose other side is not made of them.
 READS_ONLY = {"check_switches_kernel"}
@@ -37,6 +39,11 @@ class Function:
     name: str
     target: str
     instructions: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def size(self) -> int:
+        """All its instructions."""
+        return self.instructions.total()
 
     def count(self, instruction: str) -> int:
         """Occurrences of an instruction with at least these modifiers, in their order."""
@@ -114,6 +121,8 @@ def faults(function: Function, kernel: str) -> list[str]:
     wrong += [f"no {instruction}" for instruction in wanted(kernel) if not function.count(instruction)]
     wrong += [f"{other}, a product of other factors" for other in function.instructions
               if other.startswith("HMMA") and other not in wanted(kernel)]
+    if function.size > CACHE:
+        wrong.append(f"{function.size} instructions: more than the instruction cache holds ({CACHE})")
     return [f"{kernel} for {function.target}: {what}" for what in wrong]
 
 

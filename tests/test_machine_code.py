@@ -74,6 +74,12 @@ def test_products_of_other_factors_are_reported(machine_code: ModuleType) -> Non
     assert found == [f"{TENSOR} for sm_80: HMMA.16816.F32, a product of other factors"]
 
 
+def test_a_kernel_larger_than_the_instruction_cache_is_reported(machine_code: ModuleType) -> None:
+    assert judged(machine_code, "relu_kernel<float, 1>", ["FADD R4, R4, R4"] * 8191) == []  # and the MOV of the head
+    found = judged(machine_code, "relu_kernel<float, 1>", ["FADD R4, R4, R4"] * 8192)
+    assert found == ["relu_kernel<float, 1> for sm_80: 8193 instructions: more than the instruction cache holds (8192)"]
+
+
 def test_a_kernel_that_is_not_listed_is_reported(machine_code: ModuleType) -> None:
     found = machine_code.judge([], {("_Z6kernel", "sm_90a"): TENSOR})
     assert found == [f"{TENSOR} for sm_90a: not listed"]
