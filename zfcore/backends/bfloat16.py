@@ -32,11 +32,11 @@ class Bfloat16:
     @classmethod
     def rounded(cls, array: Any, backend: Any = None) -> Bfloat16:
         """A float32 array, each number rounded to the nearest, ties to even."""
-        return cls(_converted("Bfloat16.rounded", array, np.float32, np.uint16, backend))
+        return cls(_checked("Bfloat16.rounded", array, np.float32, np.uint16, backend))
 
     def wide(self, backend: Any = None) -> Any:
         """The numbers as float32, exactly."""
-        return _converted("Bfloat16.wide", self.bits, np.uint16, np.float32, backend)
+        return _checked("Bfloat16.wide", self.bits, np.uint16, np.float32, backend)
 
     def __repr__(self) -> str:
         return f"Bfloat16{self.shape}"
@@ -47,13 +47,18 @@ class Bfloat16:
         return tuple(self.bits.shape)
 
 
-def _converted(where: str, array: Any, dtype: Any, wanted: Any, backend: Any) -> Any:
+def _checked(where: str, array: Any, dtype: Any, wanted: Any, backend: Any) -> Any:
     from . import of
 
     backend = backend or of(array)
     checks.require(array.dtype == dtype, where, "dtype", array.dtype, np.dtype(dtype).name)
     checks.require("bfloat16" in backend.PRECISIONS, where, "backend", backend.name,
                    "one with kernels of 16 bits: 'cuda'")
-    made = backend.empty(tuple(array.shape), wanted)
-    backend.convert(made, backend.asarray(array))
+    return converted(backend, backend.asarray(array), wanted)
+
+
+def converted(backend: Any, array: Any, dtype: Any) -> Any:
+    """An array of a backend that has kernels of 16 bits, from float32 or to it."""
+    made = backend.empty(tuple(array.shape), dtype)
+    backend.convert(made, array)
     return made

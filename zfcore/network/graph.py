@@ -14,7 +14,7 @@ from ..layers import Layer, Run, Shape, from_config
 from ..preprocessing import Preprocessing
 from ..rules import Rule
 from ..units import PRE, Unit, tensor_node
-from . import cones, projection, sizes, tables, walk
+from . import cones, projection, sizes, stages, tables, walk
 from .cones import Cone
 from .walk import IMAGE, Backward, Forward, Node
 
@@ -211,6 +211,8 @@ class Network:
         self._check_parameters(nodes)
         run = Run(training=training, parameters=cache and parameters, seed=seed, step=step,
                   algorithm=self.algorithm, precision=self.precision)
+        if not cache and self.precision == "float32":
+            nodes = stages.fused(self.ops, nodes, {*keep, top})
         result = walk.up(self.ops, self._enter("forward", x), nodes, keep={*keep, top}, cache=cache, run=run,
                          frozen=frozen)
         result.tensor, result.host = top, isinstance(x, np.ndarray)

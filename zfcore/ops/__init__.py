@@ -16,6 +16,7 @@ from .. import backends
 from ..backends.bfloat16 import Bfloat16
 from . import activation as _activation
 from . import arrange as _arrange
+from . import chains as _chains
 from . import convolution as _convolution
 from . import crop as _crop
 from . import elementwise as _elementwise
@@ -31,6 +32,7 @@ __all__ = ["OPERATIONS", "Bfloat16", "Ops", "bind"]
 _MODULES: tuple[Any, ...] = (
     _activation,
     _arrange,
+    _chains,
     _convolution,
     _crop,
     _elementwise,

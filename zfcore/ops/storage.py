@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
+from ..backends.bfloat16 import converted
 
 DTYPES = {name: dtype for dtype, name in checks.SHORT.items()}
 
@@ -15,13 +16,13 @@ def rounded(backend: Any, precision: str, array: Any) -> Any:
     """A float32 array in the 16 bits of a precision that has them, rounded to the nearest; others as they are."""
     array = backend.asarray(array)
     wanted = DTYPES.get(precision)
-    return array if wanted is None or array.dtype == wanted else _converted(backend, array, wanted)
+    return array if wanted is None or array.dtype == wanted else converted(backend, array, wanted)
 
 
 def widened(backend: Any, array: Any) -> Any:
     """An array of 16 bits as float32, others as they are."""
     array = backend.asarray(array)
-    return _converted(backend, array, np.float32) if array.dtype in checks.SHORT else array
+    return converted(backend, array, np.float32) if array.dtype in checks.SHORT else array
 
 
 def in_type_of(backend: Any, result: Any, like: Any) -> Any:
@@ -45,9 +46,3 @@ def bias_of(where: str, bias: Any, x: Any, count: int, backend: Any) -> Any:
         checks.require(bias.dtype == np.float32, where, "bias.dtype", bias.dtype, "float32, or the arrays' own type")
     checks.shape(where, "bias", bias, (count,))
     return bias
-
-
-def _converted(backend: Any, array: Any, dtype: Any) -> Any:
-    made = backend.empty(tuple(array.shape), dtype)
-    backend.convert(made, array)
-    return made
