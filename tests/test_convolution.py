@@ -72,9 +72,17 @@ def poison(monkeypatch):
     monkeypatch.setattr(backend, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
 
 
+@pytest.fixture(params=["slide", "patches"])
+def either(request, monkeypatch):
+    """Few channels slide over padded rows; with RUN = 0 their patches are gathered like others'."""
+    if request.param == "patches":
+        monkeypatch.setattr(convolutions, "RUN", 0)
+
+
 # ------------------------------------------------------------------------------ against the loops
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("case", CORNERS, ids=IDENTIFIERS)
 def test_integers_are_exact(case):
     check_exact(case)
@@ -85,6 +93,7 @@ def test_integers_are_exact_in_float64(case):
     check_exact(case, np.float64)
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("case", CORNERS, ids=IDENTIFIERS)
 def test_rounding_stays_within_the_bound(case):
     x, weight, dy, _ = arrays(case)
@@ -94,6 +103,7 @@ def test_rounding_stays_within_the_bound(case):
         assert (abs(ours[name] - theirs[name]) <= gamma(length + 2) * sizes[name]).all(), name
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("case", CORNERS[::2], ids=IDENTIFIERS[::2])
 def test_bias_and_relu(case):
     x, weight, _, bias = arrays(case, limit=3)
@@ -179,6 +189,7 @@ def test_finite_differences(case):
 BITWISE = [CORNERS[i] for i in (1, 3, 5, 9, 11, 13, 15, 20, 21, 23)]
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("case", BITWISE, ids=lambda case: case.name)
 def test_an_image_does_not_depend_on_its_batch(case):
     case = case._replace(input=(5, *case.input[1:]))
@@ -191,6 +202,7 @@ def test_an_image_does_not_depend_on_its_batch(case):
         np.testing.assert_array_equal(part, dx[some])
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("case", BITWISE, ids=lambda case: case.name)
 def test_results_do_not_depend_on_the_threads(case, monkeypatch):
     from zfcore.kernels import convolution as kernels
@@ -203,6 +215,21 @@ def test_results_do_not_depend_on_the_threads(case, monkeypatch):
     for other in results[1:]:
         for name, value in other.items():
             np.testing.assert_array_equal(value, results[0][name], err_msg=name)
+
+
+@pytest.mark.parametrize("case", [case for case in CORNERS if case.name in ("bands of rows", "tall and thin")],
+                         ids=lambda case: case.name)
+def test_bands_of_padded_rows_do_not_change_their_cells(case, monkeypatch):
+    """Where filters slide, too; the weight gradient's sums are over parts of the batch, cut at bands."""
+    from zfcore.kernels import sliding
+    x, weight, dy, bias = arrays(case)
+    y = ops.convolution(x, weight, bias, **case.settings)
+    dx = ops.convolution_input_gradient(dy, weight, x.shape, **case.settings)
+    for most in (0, 1000, 4000):
+        monkeypatch.setattr(sliding, "TILE_BYTES", most)
+        np.testing.assert_array_equal(ops.convolution(x, weight, bias, **case.settings), y)
+        np.testing.assert_array_equal(ops.convolution_input_gradient(dy, weight, x.shape, **case.settings), dx)
+        check_exact(case)
 
 
 def test_a_band_does_not_change_its_cells(monkeypatch):
@@ -223,6 +250,7 @@ def crop_bounds(case: Case, first: int, last: int, axis: int) -> tuple[int, int]
     return start, (last - 1 - first) * case.stride[axis] + case.dilation[axis] * (case.weight[1 + axis] - 1) + 1
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("rows, columns", [((0, 3), (0, 2)), ((1, 4), (2, 5)), ((2, 5), (1, 5)), ((3, 5), (4, 5))])
 @pytest.mark.parametrize("window, stride, padding, channels, filters", [
     (3, 1, 1, 40, 35), (7, 2, 1, 3, 24), (5, 2, 0, 70, 33), (3, 2, 1, 5, 18), (2, 3, 0, 4, 3)])
@@ -466,6 +494,7 @@ def sparse(case: Case, dtype, share: float):
     return x, weight, dy
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("case", CORNERS, ids=IDENTIFIERS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_leaving_zeros_out_changes_no_bit(case, dtype, monkeypatch):

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..kernels.pooling import switches_from_flat as _switches_from_flat
 from ..kernels.pooling import switches_to_flat as _switches_to_flat
 from .compiled import Launchers, load
 
 name = "cuda"
 ARRAYS = "cupy"
+PRECISIONS = checks.PRECISIONS
 OLDEST = (8, 0)  # compute capability
 
 

@@ -20,7 +20,7 @@ def relu(x: Any, *, backend: Any = None) -> Any:
     x : any shape
     """
     backend = backend or backends.of(x)
-    checks.floats("relu", "x", x)
+    checks.floats("relu", "x", x, None, backend)
     x = backend.asarray(x)
     y = backend.empty(x.shape, x.dtype)
     backend.relu(y, x)
@@ -40,10 +40,10 @@ def relu_backward(dy: Any, y: Any | None, *, rule: str = "gradient", backend: An
     where = "relu_backward"
     backend = backend or backends.of(dy)
     checks.one_of(where, "rule", rule, RULES)
-    checks.floats(where, "dy", dy)
+    checks.floats(where, "dy", dy, None, backend)
     dy = backend.asarray(dy)
     if rule != "deconvnet" or y is not None:
-        checks.floats(where, "y", y)
+        checks.floats(where, "y", y, None, backend)
         checks.shape(where, "y", y, dy.shape)
         checks.same_dtype(where, dy=dy, y=y)
     dx = backend.empty(dy.shape, dy.dtype)
@@ -66,7 +66,7 @@ def add(*arrays: Any, backend: Any = None) -> Any:
     _given("add", arrays)
     backend = backend or backends.of(arrays[0])
     for i, array in enumerate(arrays):
-        checks.floats("add", f"arrays[{i}]", array)
+        checks.floats("add", f"arrays[{i}]", array, None, backend)
         checks.shape("add", f"arrays[{i}]", array, arrays[0].shape)
     _one_dtype("add", arrays)
     total = backend.empty(arrays[0].shape, arrays[0].dtype)
@@ -98,7 +98,7 @@ def dropout(x: Any, rate: float, *, seed: int, step: int, first: int = 0, backen
     """
     where = "dropout"
     backend = backend or backends.of(x)
-    checks.floats(where, "x", x)
+    checks.floats(where, "x", x, None, backend)
     checks.require(x.ndim >= 1, where, "x.shape", tuple(x.shape), "at least one dimension")
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):
         checks.fail(where, "rate", rate, "a number with 0 <= rate < 1", TypeError)
@@ -125,7 +125,7 @@ def concat(*arrays: Any, axis: int = -1, backend: Any = None) -> Any:
     _given(where, arrays)
     backend = backend or backends.of(arrays[0])
     for i, array in enumerate(arrays):
-        checks.floats(where, f"arrays[{i}]", array, arrays[0].ndim)
+        checks.floats(where, f"arrays[{i}]", array, arrays[0].ndim, backend)
     axis = _axis(where, arrays[0].ndim, axis)
     for i, array in enumerate(arrays):
         expected = (*arrays[0].shape[:axis], array.shape[axis], *arrays[0].shape[axis + 1:])
@@ -154,7 +154,7 @@ def split(dy: Any, sizes: Sequence[int], *, axis: int = -1, backend: Any = None)
     """
     where = "split"
     backend = backend or backends.of(dy)
-    checks.floats(where, "dy", dy)
+    checks.floats(where, "dy", dy, None, backend)
     axis = _axis(where, dy.ndim, axis)
     parts = [checks.integer(where, "sizes", size, 0) for size in sizes]
     checks.require(sum(parts) == dy.shape[axis], where, "sizes", tuple(sizes), f"a sum of {dy.shape[axis]}")

@@ -261,7 +261,7 @@ def pool_at(x: Any, switches: Any, *, window: Any, stride: Any = None, padding: 
     y : (N, P, Q, C)
     """
     backend = backend or backends.of(x)
-    checks.floats("pool_at", "x", x, 4)
+    checks.floats("pool_at", "x", x, 4, backend)
     flat = switches_to_flat(switches, tuple(x.shape), window=window, stride=stride, padding=padding,
                             backend=backend)
     cells = backend.to_numpy(backend.asarray(x)).reshape(x.shape[0], -1, x.shape[3])
