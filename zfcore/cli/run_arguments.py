@@ -21,7 +21,13 @@ DEFAULTS: dict[str, Any] = {"seed": 0, "on_bad_image": "fail"}
 
 def overrides(epochs: str | None, batch_size: str | None, learning_rate: str | None, changes: list[str]
               ) -> dict[str, Any]:
-    """The recipe's settings that the command line changes."""
+    """The recipe's settings that the command line changes.
+
+    Parameters
+    ----------
+    epochs, batch_size, learning_rate : what was typed, or None
+    changes : KEY=VALUE each
+    """
     found: dict[str, Any] = {}
     for text in changes:
         key, equals, value = text.partition("=")
@@ -41,7 +47,13 @@ def overrides(epochs: str | None, batch_size: str | None, learning_rate: str | N
 
 
 def before(folder: Path, resume: bool) -> dict[str, Any] | None:
-    """What run.json says of the run to go on with; None if it begins now."""
+    """What run.json says of the run to go on with; None if it begins now.
+
+    Parameters
+    ----------
+    folder : the run's
+    resume : whether to go on
+    """
     if not resume:
         return None
     path = folder / RUN
@@ -58,7 +70,14 @@ def before(folder: Path, resume: bool) -> dict[str, Any] | None:
 
 def settled(given: Mapping[str, Any], begun: Mapping[str, Any] | None, model: str | None, data: str | None
             ) -> dict[str, Any]:
-    """The arguments of a new run, or those of the run to go on with, which must agree."""
+    """The arguments of a new run, or those of the run to go on with, which must agree.
+
+    Parameters
+    ----------
+    given : what was typed, by name; None: nothing
+    begun : see `before`
+    model, data : of them, what a new run must have
+    """
     if begun is None:
         for name, value in (("MODEL", model), ("DATA", data)):
             if value is None:
@@ -76,7 +95,14 @@ def settled(given: Mapping[str, Any], begun: Mapping[str, Any] | None, model: st
 
 
 def chosen_recipe(name: str | None, changes: Mapping[str, Any], begun: Mapping[str, Any] | None) -> Recipe:
-    """The recipe by name or file, or the run's own, with the changes of the command line."""
+    """The recipe by name or file, or the run's own, with the changes of the command line.
+
+    Parameters
+    ----------
+    name : what was typed, or None
+    changes : see `overrides`
+    begun : see `before`
+    """
     from ..training.recipes import Recipe, recipe
 
     if begun is None:
