@@ -69,6 +69,7 @@ def train(
         "Save so often, beside after each epoch."))] = "300",
     lines: Annotated[str, typer.Option("--log-every", metavar="STEPS", help="Steps between lines of the log.")] = "10",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too.")] = False,
+    captured: Annotated[bool, typer.Option("--captured", help="Launch steps as one CUDA graph.")] = False,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -122,7 +123,7 @@ def train(
     summary = run(folder, net, feed, how.make_optimizer(factor_values), epochs=how.epochs,
                   schedule=how.make_schedule(), validation=checked, seed=begun, frozen=frozen,
                   description={"arguments": settings, "recipe": how.to_config()}, resume=resume, force=force,
-                  checkpoint_seconds=every, log_every=steps, tensorboard=tensorboard)
+                  checkpoint_seconds=every, log_every=steps, tensorboard=tensorboard, captured=captured)
     text = f"{summary['epochs']} epochs in {duration(summary['seconds'])}, " \
            f"{summary['images_per_second']:.0f} images/s: loss {summary['loss']:.4f}, accuracy " \
            f"{summary['accuracy']:.2%} on training pictures"
