@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["CapturedStep"]
 
 
-def recorder(net: Network) -> Callable[[], Any]:
+def recorder(net: Network) -> Any:
     """What begins a recording where a network runs; ValueError where nothing does."""
     make = getattr(net.ops.backend, "recording", None)
     if make is None:
         checks.fail("CapturedStep", "backend", net.ops.backend.name, "'cuda', which records steps")
-    return make  # type: ignore[no-any-return]
+    return make
 
 
 class CapturedStep:
@@ -54,7 +54,7 @@ class CapturedStep:
         self.net, self.optimizer, self.seed, self.frozen = net, optimizer, seed, frozenset(frozen)
         self.shape: tuple[int, ...] | None = None
         self._recording: Any = make()
-        self._results: tuple[Any, Any] | None = None
+        self._results: Any = None  # losses and probabilities of the last launch
         self._changed: list[Any] = []
 
     def fits(self, batch: Any) -> bool:
@@ -83,8 +83,7 @@ class CapturedStep:
         parameters = self.net.parameters()
         self.optimizer.make_room(self.net.ops, self._moving())  # it outlives the recording's own memory
         arrays = [*parameters.values(), *self.optimizer.state.values()]  # what a step changes
-        recorded = self._results is not None and len(arrays) == len(self._changed) and all(
-            map(operator.is_, arrays, self._changed))
+        recorded = len(arrays) == len(self._changed) and all(map(operator.is_, arrays, self._changed))
         with self._recording.running():
             for target, values in ((self._batch, batch), (self._labels, np.asarray(labels, np.int64)),
                                    (self._counter, np.array([step], np.uint64)), (self._numbers, self._current())):
