@@ -9,6 +9,7 @@ has few channels (`_scatter`), patches are computed whole and added to the input
 
 An output's sum runs over filter rows, filter columns and channels in this order, cut every DEPTH numbers:
 its bits depend on the filters' shape, never on the batch, the place in the map, a crop or the threads.
+Where a patch's rows are short (RUN), patches are not gathered: see sliding.py.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from .instructions import DEPTH, PANEL_BYTES, ROWS, STRIDE
 from .matrix import aligned, copy, flat, move, multiply_block, multiply_present_block, multiply_transposed_block
 from .memory import empty
 from .patches import Patches, gather, patches_of, scatter
+from .sliding import rows_of_a_band, slide, slide_weights
 from .threads import parallel
 
+RUN = 128  # numbers in a row of a patch, up to which patches are not gathered
+PARTS = 16  # of a batch, whose weight gradients are summed apart
 BLOCK = 98 // ROWS * ROWS  # output cells of an item
 FILTERS = 512  # columns of an item's product, so that its sums stay in the second-level cache
 PIXELS = 128  # cells of a map that a weight gradient multiplies before it adds to its sums
@@ -278,9 +282,22 @@ def _panels(columns: int, itemsize: int) -> int:
     return _ceil(columns, PANEL_BYTES // itemsize)
 
 
+def _is_short(patches: Patches, sizes: Sizes) -> bool:
+    """Whether gathering patches would take long beside their products; decided by the filters alone."""
+    return sizes.groups == 1 and patches.runs == 1 and patches.run <= RUN
+
+
 def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarray, patches: Patches,
          places: Places, sizes: Sizes, relu: bool, sparse: bool = False) -> None:
-    """Launch `_convolve` over all items."""
+    """Launch `_convolve` over all items; or `slide`, which is as fast with zeros as without."""
+    if _is_short(patches, sizes):
+        band = rows_of_a_band(sizes, patches, out.itemsize)
+        bands = _ceil(sizes.cells // patches.columns, band)
+        offsets = aligned(bias.size, bias.dtype)  # whole panels of it are read
+        offsets[: bias.size] = bias
+        parallel(slide, sizes.images * bands, flat(out), flat(source), packed, offsets, patches, places, sizes,
+                 int(relu), band, grain=max(1, int(GRAIN / (sizes.cells // bands * sizes.depth * sizes.columns))))
+        return
     blocks, parts = _ceil(sizes.cells, BLOCK), _ceil(sizes.columns, FILTERS)
     work = min(BLOCK, sizes.cells) * sizes.depth * min(sizes.columns, FILTERS)
     parallel(_convolve, sizes.images * sizes.groups * blocks * parts, flat(out), flat(source), packed,
@@ -444,15 +461,27 @@ def convolution_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarr
     filters, height, width, channels = dweight.shape
     images, rows, columns, _ = dy.shape
     sizes = Sizes(images, groups, rows * columns, height * width * channels, filters // groups)
+    patches = patches_of(x, groups, width, columns, stride, padding[0], padding[2], dilation)
+    out = flat(dweight)
+    if _is_short(patches, sizes):
+        band = rows_of_a_band(sizes, patches, x.itemsize)
+        parts = max(1, min(PARTS, images * _ceil(rows, band)))
+        partial = out if parts == 1 else empty((parts * dweight.size,), x.dtype)
+        parallel(slide_weights, parts, partial, flat(dy), flat(x), patches, sizes, parts, band)
+        _sum_parts(out, partial, parts)
+        return
     share = _weights_of_an_item(sizes, x.itemsize)
     items = groups * _ceil(sizes.columns, FILTERS) * _ceil(sizes.depth, share)
     parts = max(1, min(_ceil(32, items), images * _ceil(sizes.cells, PIXELS)))
-    out = flat(dweight)
     partial = out if parts == 1 else empty((parts * dweight.size,), x.dtype)
-    patches = patches_of(x, groups, width, columns, stride, padding[0], padding[2], dilation)
     parallel(_weight_gradient, parts * items, partial, flat(dy), flat(x), patches, sizes, parts, share)
+    _sum_parts(out, partial, parts)
+
+
+def _sum_parts(out: np.ndarray, partial: np.ndarray, parts: int) -> None:
+    """Add the parts of a sum in their order; a single one is the sum itself."""
     if parts > 1:
-        parallel(_add_parts, _ceil(dweight.size, 1 << 14), out, partial, parts, 1 << 14)
+        parallel(_add_parts, _ceil(out.size, 1 << 14), out, partial, parts, 1 << 14)
 
 
 def channel_sum(sums: np.ndarray, dy: np.ndarray) -> None:

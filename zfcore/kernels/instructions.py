@@ -47,13 +47,13 @@ DOT_ROWS = 4 if VECTOR_BYTES == 64 else 2 if ROWS > 4 else 1
 
 
 class _Emitter:
-    """Vector instructions for one array type, at the builder's present place."""
+    """Vector instructions for one array type, at the builder's present place; `share` of a vector's lanes."""
 
-    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any, share: int = 1) -> None:
         self.context, self.builder, self.signature, self.arguments = context, builder, signature, arguments
         self.element = context.get_value_type(signature.args[0].dtype)
         self.size = 4 if isinstance(self.element, ir.FloatType) else 8
-        self.lanes = VECTOR_BYTES // self.size
+        self.lanes = VECTOR_BYTES // self.size // share
         self.vector = ir.VectorType(self.element, self.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
 

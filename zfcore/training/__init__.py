@@ -1,6 +1,6 @@
 """Training: optimizers, the loop that fits a network to labelled images, runs that survive what happens to them."""
 
-from .augmentation import Shifts
+from ..data.augmentation import Shifts
 from .captured import CapturedStep
 from .evaluation import Evaluation, evaluate, measure
 from .feeds import ArrayFeed, Feed

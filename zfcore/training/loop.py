@@ -155,13 +155,15 @@ class Training:
             batches: Any = self.feed.epoch(self.epoch, self.step)
             with contextlib.closing(batches) if hasattr(batches, "close") else contextlib.nullcontext():
                 for batch, labels in batches:
-                    loss, hits = self._take(batch, labels, self.epoch * steps + self.step, observer)
+                    loss, hits = 0.0, 0
+                    if len(labels):  # else none of the batch's images could be read
+                        loss, hits = self._take(batch, labels, self.epoch * steps + self.step, observer)
                     self.loss, self.hits, self.seen = self.loss + loss, self.hits + hits, self.seen + len(labels)
                     self.step += 1
                     self.seconds = time.perf_counter() - begun
                     bar.update(len(labels))
                     bar.set_postfix({"epoch": self.epoch + 1, "loss": f"{self.loss / self.seen:.4f}"}, refresh=False)
-                    observer.stepped(self, loss / len(labels), len(labels))
+                    observer.stepped(self, loss / max(len(labels), 1), len(labels))
         checked = None
         if self.validation is not None:
             checked = measure(self.network, self.validation, between=lambda: observer.validating(self))

@@ -39,7 +39,7 @@ class Recipe:
     batch_size : images a step
     optimizer : {"kind": "sgd" or "adam", and its settings}: `SGD`, `Adam`
     schedule : {"kind": "constant", "by-hand", "step", "plateau", "linear" or "cosine", and its settings}
-    network : initial_weights ("zf", "krizhevsky", "he"; left out: the network's own), shares ({layer:
+    network : initial_weights (one of `initializers.SCHEMES`; left out: the network's own), shares ({layer:
         factor} of its initial weights), dropout (rate of every dropout layer), mean ("pixel" or
         "channel": of the training images), algorithm ("auto" or "direct"), precision ("float32", or where there is a
         GPU "tf32", "float16" or "bfloat16"), all of which may be left out
