@@ -1,4 +1,4 @@
-"""Launchers that compiled backends have besides Numba's: fused chains, updates in one pass, storage of 16 bits.
+"""Launchers that compiled backends have besides Numba's: fused chains, captured steps' updates, 16 bits.
 
 Each has the bits of the launchers that it stands for; whoever asks for one looks first whether the backend has it.
 `bounds` are those of the maps between, as for max_pool, (N, 4) on the host; None: whole maps.
@@ -45,6 +45,16 @@ class Fused:
         """
         self._run("sgd_filters", weight, velocity, copy, gradient, learning_rate, momentum, decay, rate_in_velocity,
                   radius)
+
+    def adam_step_in_memory(self, weight: Any, first: Any, second: Any, gradient: Any, rate: Any, root: Any,
+                            beta1: float, beta2: float, epsilon: float, decay: float) -> None:
+        """adam_step whose rate, learning_rate / (1 - beta1^step), and root, sqrt(1 - beta2^step), lie in memory."""
+        self._run("adam_step", weight, first, second, gradient, rate, beta1, beta2, 1 - beta1, 1 - beta2, root, epsilon,
+                  decay)
+
+    def guard_settings(self, guarded: Any, settings: Any, losses: Any) -> None:
+        """Fill guarded with settings, both float64, or with NaN if a loss is not finite: then no step is taken."""
+        self._run("guard_settings", guarded, settings, losses)
 
     def pad_channels(self, y: Any, x: Any) -> None:
         """Fill y (rows, wide) with x (rows, channels), then zeros."""

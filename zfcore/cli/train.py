@@ -75,6 +75,7 @@ def train(
         "Save so often, beside after each epoch."))] = "300",
     lines: Annotated[str, typer.Option("--log-every", metavar="STEPS", help="Steps between lines of the log.")] = "10",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too.")] = False,
+    captured: Annotated[bool, typer.Option("--captured", help="Launch steps as one CUDA graph.")] = False,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -132,7 +133,8 @@ def train(
     summary = run(folder, net, feed, how.make_optimizer(factor_values), epochs=how.epochs,
                   schedule=how.make_schedule(), validation=checked, seed=settings["seed"], frozen=frozen,
                   description={"arguments": settings, "recipe": how.to_config()}, resume=resume, force=force,
-                  keep=settings["keep"] or (), checkpoint_seconds=every, log_every=steps, tensorboard=tensorboard)
+                  keep=settings["keep"] or (), checkpoint_seconds=every, log_every=steps, tensorboard=tensorboard,
+                  captured=captured)
     tell({**summary, "out": str(out)}, json, f"{_told(summary)}\nsee {folder / 'curves.png'}; the model is "
                                              f"{folder / 'model.safetensors'}")
 

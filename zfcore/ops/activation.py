@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import backends, checks
 
 __all__ = ["add", "concat", "dropout", "relu", "relu_backward", "split"]
@@ -80,7 +82,7 @@ def add(*arrays: Any, backend: Any = None) -> Any:
     return total
 
 
-def dropout(x: Any, rate: float, *, seed: int, step: int, first: int = 0, backend: Any = None) -> Any:
+def dropout(x: Any, rate: float, *, seed: int, step: Any, first: int = 0, backend: Any = None) -> Any:
     """Inverted dropout with a counter-based generator; its gradient is the same call on dy.
 
     Element i (flat, in C order) of image n is kept, and scaled by 1 / (1 - rate), where word i % 4 of
@@ -93,7 +95,8 @@ def dropout(x: Any, rate: float, *, seed: int, step: int, first: int = 0, backen
     x : (N, ...)
     rate : share of elements set to 0, 0 <= rate < 1
     seed : 0 <= seed < 2**64, one for each layer
-    step : 0 <= step < 2**64, the number of the training step
+    step : 0 <= step < 2**64, the number of the training step; where the backend can (cuda), also a uint64 array
+        (1,) of it that the kernel reads when it runs, for captured steps
     first : number of x's first image in the whole batch, where a batch is worked on in parts
     """
     where = "dropout"
@@ -103,13 +106,19 @@ def dropout(x: Any, rate: float, *, seed: int, step: int, first: int = 0, backen
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):
         checks.fail(where, "rate", rate, "a number with 0 <= rate < 1", TypeError)
     checks.require(0 <= rate < 1, where, "rate", rate, "a number with 0 <= rate < 1")
-    for name, value in (("seed", seed), ("step", step)):
+    in_memory = backends.is_array(step)
+    if in_memory:
+        fits = step.dtype == np.uint64 and tuple(step.shape) == (1,)
+        checks.require(fits and hasattr(backend, "guard_settings"), where, "step",
+                       f"an array of {step.dtype} {tuple(step.shape)} on the backend {backend.name}",
+                       "an integer, or, on 'cuda', an array of uint64 (1,)")
+    for name, value in (("seed", seed), ("step", 0 if in_memory else step)):
         checks.integer(where, name, value, 0)
         checks.require(value < 2**64, where, name, value, "an integer below 2**64")
     checks.integer(where, "first", first, 0)
     x = backend.asarray(x)
     y = backend.empty(x.shape, x.dtype)
-    backend.dropout(y, x, float(rate), int(seed), int(step), int(first))
+    backend.dropout(y, x, float(rate), int(seed), step if in_memory else int(step), int(first))
     return y
 
 

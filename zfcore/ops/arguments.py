@@ -17,7 +17,8 @@ from ..backends import outside
 
 OTHERS = ("input_shape", "output_shape", "size", "slope")  # positional arguments that are not (only) arrays
 INTEGERS = ("labels",)  # arrays that may be of any type of integers
-IN_PLACE = {"adam_step": 3, "clear_outside": 1, "renormalize_filters": 1, "sgd_step": 2}  # how many they change
+# How many of its first arrays an operation changes.
+IN_PLACE = {"adam_step": 3, "clear_outside": 1, "renormalize_filters": 1, "sgd_filters": 2, "sgd_step": 2}
 
 
 def array_names(operation: Callable[..., Any]) -> dict[str, bool]:

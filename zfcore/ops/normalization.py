@@ -263,7 +263,7 @@ def batch_norm_training(x: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5,
 
 
 def batch_norm_training_gradient(dy: Any, x: Any, mean: Any, variance: Any, scale: Any, *, epsilon: float = 1e-5,
-                                 backend: Any = None) -> tuple[Any, Any, Any]:
+                                 trusted: bool = False, backend: Any = None) -> tuple[Any, Any, Any]:
     """Gradients of `batch_norm_training`: (dx, dscale, dbias); mean and variance are its results.
 
     Parameters
@@ -273,11 +273,13 @@ def batch_norm_training_gradient(dy: Any, x: Any, mean: Any, variance: Any, scal
     mean, variance : (C,), what `batch_norm_training` gave
     scale : (C,)
     epsilon : added to the variance
+    trusted : the variance is `batch_norm_training`'s own and not looked at first, so that nothing waits for a device
     """
     where = "batch_norm_training_gradient"
     backend = backend or backends.of(x)
     _per_channel(where, x, epsilon, mean=mean, variance=variance, scale=scale)
-    _positive(where, variance, epsilon)
+    if not trusted:
+        _positive(where, variance, epsilon)
     _signal(where, dy, x.shape, x)
     dy, x, mean, variance, scale = map(backend.asarray, (dy, x, mean, variance, scale))
     dx = backend.empty(x.shape, x.dtype)

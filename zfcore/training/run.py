@@ -47,7 +47,7 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
           schedule: Schedule | None = None, validation: Feed | None = None, seed: int = 0,
           frozen: Collection[str] = (), description: Mapping[str, Any] | None = None, resume: bool = False,
           force: bool = False, keep: Collection[int] = (), checkpoint_seconds: float = 300.0, log_every: int = 10,
-          tensorboard: bool = False, progress: bool = True) -> dict[str, Any]:
+          tensorboard: bool = False, captured: bool = False, progress: bool = True) -> dict[str, Any]:
     """Train a network in a folder, or go on where a run stopped.
 
     The result of a run that was killed, interrupted or out of disk and resumed is that of one that was
@@ -73,6 +73,7 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
         each epoch
     log_every : steps between two of the log's lines
     tensorboard : write events for TensorBoard, too
+    captured : launch steps as one CUDA graph, see `Training`; a resumed run may do otherwise
     progress : show a bar on stderr
 
     Returns
@@ -103,7 +104,7 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
         checks.one_of(where, "a layer of the optimizer's factors", layer, net.nodes)
     base = optimizer.learning_rate
     training = Training(net, feed, optimizer, lambda epoch, errors: schedule.rate(base, epoch, epochs, errors), seed,
-                        validation, tuple(frozen))
+                        validation, tuple(frozen), captured)
     folder = Path(out)
     refuse(folder, resume, force)
     folder.mkdir(exist_ok=True)
