@@ -1,6 +1,6 @@
 """Change the kernels in one place at a time: the recorded calls or a sanitizer must notice.
 
-    make mutants        (python tests/emulated/mutants.py [--only TEXT] [--part I/N])
+    make mutants        (python tests/emulated/mutants.py [--only TEXT] [--part I/N] [--missing])
 
 Each mutant is compiled into the replay program: plain first, then for ThreadSanitizer, then for
 AddressSanitizer, until one of them fails. Prints a table and the share caught; fails under 95 %. The report beside this
@@ -173,11 +173,16 @@ def line_of(mutant: tuple[str, str, str, int]) -> str:
     return f"{mutant[0]:19} {mutant[1]!r} -> {mutant[2]!r} (occurrence {mutant[3]})"
 
 
+def known() -> dict[str, str]:
+    """The verdicts that the report keeps."""
+    lines = REPORT.read_text().splitlines() if REPORT.exists() else []
+    return {line[10:]: line[:9].strip() for line in lines if len(line) > 10 and not line.startswith("NOT RUN")}
+
+
 def keep(verdicts: dict[str, str]) -> str:
     """Write new verdicts into the report; returns its last line, the share of all mutants."""
-    lines = REPORT.read_text().splitlines() if REPORT.exists() else []
-    known = {line[10:]: line[:9].strip() for line in lines if len(line) > 10} | verdicts
-    every = [(known.get(line_of(mutant), "NOT RUN"), line_of(mutant)) for mutant in MUTANTS]
+    kept = known() | verdicts
+    every = [(kept.get(line_of(mutant), "NOT RUN"), line_of(mutant)) for mutant in MUTANTS]
     caught = sum(result not in ("NOT RUN", "SURVIVED") for result, _ in every)
     total = f"{caught} of {len(every)} mutants caught ({caught / len(every):.1%})"
     REPORT.write_text("".join(f"{result:9} {line}\n" for result, line in every) + f"\n{total}\n")
@@ -189,19 +194,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="mutants whose file name holds this")
     parser.add_argument("--part", default="1/1", help="I/N: every N-th mutant from the I-th on")
+    parser.add_argument("--missing", action="store_true", help="mutants that the report has no verdict on")
     options = parser.parse_args()
     calls = BUILD / "calls.bin"
     begin = time.monotonic()
     kinds = {kind: objects(kind) for kind in KINDS}
     part, parts = map(int, options.part.split("/"))
-    chosen = [mutant for mutant in MUTANTS if options.only in mutant[0]][part - 1::parts]
+    done = known() if options.missing else {}
+    chosen = [mutant for mutant in MUTANTS if options.only in mutant[0] and line_of(mutant) not in done]
+    chosen = chosen[part - 1::parts]
     caught = 0
     for mutant in chosen:
         result = verdict(mutant, kinds, calls)
         caught += result != "SURVIVED"
         keep({line_of(mutant): result})
         print(f"{result:9} {line_of(mutant)}", flush=True)
-    print(f"{caught} of {len(chosen)} mutants caught ({caught / len(chosen):.1%}), {time.monotonic() - begin:.0f} s")
+    print(f"{caught} of {len(chosen)} mutants caught, {time.monotonic() - begin:.0f} s")
     print(f"{REPORT.relative_to(ROOT)}: {keep({})}")
     return int(caught < 0.95 * len(chosen))
 
