@@ -72,14 +72,14 @@ def test_bad_ten_crops(size: Any) -> None:
 def test_random_views_cover_every_place_evenly() -> None:
     augmentation = Augmentation(crop=(4, 4), mirror=True)
     places = augmentation.draws(0, 0, 6000).places
-    seen = [augmentation.origin(6, 5, each) for each in places]
+    seen = [tuple(each) for each in augmentation.origins(6, 5, places).tolist()]
     counts = {key: seen.count(key) for key in set(seen)}
     assert set(counts) == {(row, column, mirrored) for row in range(3) for column in range(2) for mirrored in (0, 1)}
     assert 400 < min(counts.values()) and max(counts.values()) < 600
     ten = Augmentation(crop=4, views="ten")
-    assert len({ten.origin(8, 9, each) for each in ten.draws(0, 0, 400).places}) == 10
-    edge = np.nextafter(1.0, 0.0)
-    assert augmentation.origin(6, 5, (edge, edge, edge)) == (2, 1, False) and ten.origin(8, 9, (edge,))[2]
+    assert len(np.unique(ten.origins(8, 9, ten.draws(0, 0, 400).places), axis=0)) == 10
+    edge = np.full((1, 3), np.nextafter(1.0, 0.0))
+    assert augmentation.origins(6, 5, edge).tolist() == [[2, 1, 0]] and ten.origins(8, 9, edge)[0, 2] == 1
 
 
 def test_statistics_are_exact() -> None:

@@ -288,6 +288,8 @@ def test_auto_goes_by_sizes_alone():
     assert chosen == {"conv1": None, **dict.fromkeys(["conv2", "conv3", "conv4", "conv5"], transform.LARGE)}
     few = winograd.winograd_scheme("auto", (8, 3, 3, 8), (1, 1), (1, 1), 1, (50, 50))
     assert few is None
+    small = winograd.winograd_scheme("auto", (20, 5, 5, 16), (1, 1), (1, 1), 1, (16, 16))
+    assert small is None  # ConvNetJS's second layer
 
 
 def test_auto_is_one_of_the_two():

@@ -8,7 +8,7 @@ at a position depends on nothing else: not on the batch, not on the thread that 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -167,30 +167,36 @@ class Augmentation:
         return Draws(np.random.default_rng([seed, epoch, PLACES]).random((count, 3)),
                      np.random.default_rng([seed, epoch, COLORS]).standard_normal((count, 3)))
 
-    def origin(self, height: int, width: int, places: Any) -> tuple[int, int, bool]:
-        """Where a view begins and whether it is mirrored.
+    def origins(self, height: int, width: int, places: np.ndarray) -> np.ndarray:
+        """Where views of pictures of one size begin and whether they are mirrored.
 
         Parameters
         ----------
-        height, width : of the picture
-        places : three numbers in [0, 1)
+        height, width : of the pictures
+        places : (count, 3) numbers in [0, 1)
 
         Returns
         -------
-        row, column : from the picture's first pixel; negative inside the padding
-        mirrored : whether columns are reversed
+        int64 (count, 3) : row and column from the picture's first pixel, negative inside the padding; 1 where columns
+            are reversed
         """
         tall, wide = self.view_shape(height, width)
         down, across = height + 2 * self.pad - tall, width + 2 * self.pad - wide
         checks.require(min(down, across) >= 0, "Augmentation", "crop", self.crop,
                        f"at most {height + 2 * self.pad} x {width + 2 * self.pad}, the picture and its padding")
+        found = np.empty((len(places), 3), np.int64)
         if self.views == "ten":
-            number = int(places[0] * 10)
-            return *ten_origins(height, width, tall, wide)[number % 5], number >= 5
-        mirrored = self.mirror and bool(places[2] < 0.5)
+            numbers = (places[:, 0] * 10).astype(np.int64)
+            found[:, :2] = np.array(ten_origins(height, width, tall, wide))[numbers % 5]
+            found[:, 2] = numbers >= 5
+            return found
+        found[:, 2] = (places[:, 2] < 0.5) & self.mirror
         if self.views == "centre":
-            return down // 2 - self.pad, across // 2 - self.pad, mirrored
-        return int(places[0] * (down + 1)) - self.pad, int(places[1] * (across + 1)) - self.pad, mirrored
+            found[:, :2] = down // 2, across // 2
+        else:
+            found[:, :2] = places[:, :2] * (down + 1, across + 1)  # rounded down: they are not negative
+        found[:, :2] -= self.pad
+        return found
 
     def shifts(self, colors: np.ndarray, preprocessing: Preprocessing) -> np.ndarray | None:
         """What is added to each picture's channels.
@@ -235,26 +241,36 @@ class Cutter:
         flat = mean.mean(axis=(0, 1)) if self.per_pixel else mean
         outside = 0 if augmentation.fill is None else (np.float32(augmentation.fill) - flat) * scale
         self.outside = np.ascontiguousarray(np.broadcast_to(outside, channels), np.float32)
-        self.still = np.zeros(channels, np.float32)
         self.backwards = preprocessing.channels == "BGR"
 
-    def __call__(self, target: np.ndarray, pixels: np.ndarray, places: Any, shift: np.ndarray | None = None) -> None:
-        """Write one view of a picture.
+    def __call__(self, targets: np.ndarray, chosen: np.ndarray, pictures: Sequence[np.ndarray], places: np.ndarray,
+                 shifts: np.ndarray | None = None) -> None:
+        """Write one view of each picture; those of one size, all in one call of a kernel.
 
         Parameters
         ----------
-        target : float32 (height, width, channels), contiguous, overwritten
-        pixels : uint8 (H, W, channels), loaded with `Augmentation.loading`
-        places : three numbers in [0, 1): which view
-        shift : float32 (channels,), what is added before the scale
+        targets : float32 (n, height, width, channels), contiguous, of which `chosen` are overwritten
+        chosen : int64 (count,)
+        pictures : uint8 (H, W, channels) each, loaded with `Augmentation.loading`
+        places : (count, 3) numbers in [0, 1): which views
+        shifts : float32 (count, channels), what is added before the scale
         """
-        from ..kernels.views import cut_view
+        from ..kernels.views import cut_views
 
+        if len({picture.shape for picture in pictures}) > 1:
+            for at, picture in enumerate(pictures):
+                one = slice(at, at + 1)
+                self(targets, chosen[one], [picture], places[one], None if shifts is None else shifts[one])
+            return
+        if not len(pictures):
+            return
         if self.per_pixel:
-            checks.shape("Augmentation", "the per-pixel mean", self.mean, pixels.shape)
-        row, column, mirrored = self.augmentation.origin(pixels.shape[0], pixels.shape[1], places)
-        cut_view(target, np.ascontiguousarray(pixels), self.mean, self.still if shift is None else shift, self.scale,
-                 self.outside, row, column, mirrored, self.backwards)
+            checks.shape("Augmentation", "the per-pixel mean", self.mean, pictures[0].shape)
+        pixels = np.stack(pictures) if len(pictures) > 1 else np.ascontiguousarray(pictures[0])[None]
+        if shifts is None:
+            shifts = np.zeros((len(pictures), len(self.scale)), np.float32)
+        cut_views(targets, chosen, pixels, self.mean, shifts, self.scale, self.outside,
+                  self.augmentation.origins(*pixels.shape[1:3], places), self.backwards)
 
 
 def ten_origins(height: int, width: int, tall: int, wide: int) -> list[tuple[int, int]]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
+from ..kernels.memory import empty
 from ..kernels.threads import get_num_threads
 from ..preprocessing import CHANNELS, Preprocessing
 from .augmentation import Augmentation, Cutter, Draws
@@ -160,7 +161,7 @@ class Feed:
         """Hand the pictures of a step to the threads, in pieces cut by size."""
         begin = step * self.batch_size
         chosen = order[begin:begin + self.batch_size]
-        numbers = np.empty((len(chosen), *self.shape), np.float32)
+        numbers = empty((len(chosen), *self.shape), np.float32)
         piece = max(PIECE // int(np.prod(self.shape)), 1)
         work = [pool.submit(self._fill, numbers, chosen, draws, begin, start, min(start + piece, len(chosen)))
                 for start in range(0, len(chosen), piece)]
@@ -179,9 +180,7 @@ class Feed:
     def _fill(self, numbers: np.ndarray, chosen: np.ndarray, draws: Draws, begin: int, start: int, stop: int
               ) -> list[int]:
         """Prepare the places `start` to `stop` of a batch; return those whose picture is bad."""
-        bad = []
-        shifts = self.augmentation.shifts(draws.colors[begin + start:begin + stop], self.preprocessing)
-        places = draws.places[begin + start:begin + stop].tolist()
+        bad, good, pictures = [], [], []
         for place in range(start, stop):
             index = int(chosen[place])
             if (pixels := self._pixels(index)) is None:
@@ -191,7 +190,11 @@ class Feed:
                 raise ImageError(f"{printable(self.images.names[index])}: is {pixels.shape} where others are "
                                  f"{self.shape} (height, width, channels); allowed: one size for all (set the "
                                  "preprocessing's size and crop, or the augmentation's crop)")
-            self._cut(numbers[place], pixels, places[place - start], None if shifts is None else shifts[place - start])
+            good.append(place)
+            pictures.append(pixels)
+        places = np.array(good, np.int64)
+        self._cut(numbers, places, pictures, draws.places[begin + places],
+                  self.augmentation.shifts(draws.colors[begin + places], self.preprocessing))
         return bad
 
     def _pixels(self, index: int) -> np.ndarray | None:

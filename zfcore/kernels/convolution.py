@@ -14,6 +14,8 @@ Where a patch's rows are short (RUN), patches are not gathered: see sliding.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -288,8 +290,8 @@ def _is_short(patches: Patches, sizes: Sizes) -> bool:
 
 
 def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarray, patches: Patches,
-         places: Places, sizes: Sizes, relu: bool, sparse: bool = False) -> None:
-    """Launch `_convolve` over all items; or `slide`, which is as fast with zeros as without."""
+         places: Places, sizes: Sizes, relu: bool, sparse: Callable[[], bool] = bool) -> None:
+    """Launch `_convolve` over all items; or `slide`, which does not ask whether the source is sparse."""
     if _is_short(patches, sizes):
         band = rows_of_a_band(sizes, patches, out.itemsize)
         bands = _ceil(sizes.cells // patches.columns, band)
@@ -301,7 +303,7 @@ def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarr
     blocks, parts = _ceil(sizes.cells, BLOCK), _ceil(sizes.columns, FILTERS)
     work = min(BLOCK, sizes.cells) * sizes.depth * min(sizes.columns, FILTERS)
     parallel(_convolve, sizes.images * sizes.groups * blocks * parts, flat(out), flat(source), packed,
-             flat(bias), patches, places, sizes, int(relu), int(sparse), grain=max(1, int(GRAIN / work)))
+             flat(bias), patches, places, sizes, int(relu), int(sparse()), grain=max(1, int(GRAIN / work)))
 
 
 def _count(x: np.ndarray) -> tuple[int, int]:
@@ -392,12 +394,12 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
     if not dx.shape[0]:
         return
     filters, height, width, channels = weight.shape
-    sparse = _mostly_zeros(dy, weight)
+    sparse = cache(lambda: _mostly_zeros(dy, weight))
     half = PANEL_BYTES // 2 // dx.itemsize
     by_phase = filters // groups * height * width * _ceil(channels, half) * half
     patch = height * width * channels
     if filters // groups * _ceil(patch, half) * half + SCATTER * patch < by_phase:
-        _by_patches(dx, dy, weight, stride, padding, dilation, groups, sparse)
+        _by_patches(dx, dy, weight, stride, padding, dilation, groups, sparse())
         return
     images, rows, columns, _ = dx.shape
     bias = np.zeros(groups * channels, dx.dtype)

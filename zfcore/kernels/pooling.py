@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from .compile import kernel
+from .instructions import VECTOR_BYTES
+from .pooling_instructions import pool_cell, unpool_cell
 from .threads import parallel
 from .work import grain
 
@@ -44,27 +46,6 @@ def one_tap(best, switch, cell, code):
         best[c], switch[c] = later(best[c], switch[c], cell[c], code)
 
 
-@kernel(inline=True)
-def three_by_three(best, switch, upper, middle, lower):
-    """A whole 3 x 3 window in one pass: three rows of three neighbouring cells."""
-    channels = best.size
-    a, b, c = upper[:channels], upper[channels:2 * channels], upper[2 * channels:]
-    d, e, f = middle[:channels], middle[channels:2 * channels], middle[2 * channels:]
-    g, h, i = lower[:channels], lower[channels:2 * channels], lower[2 * channels:]
-    for m in range(channels):
-        value, code = a[m], np.uint8(0)
-        value, code = later(value, code, b[m], np.uint8(1))
-        value, code = later(value, code, c[m], np.uint8(2))
-        value, code = later(value, code, d[m], np.uint8(3))
-        value, code = later(value, code, e[m], np.uint8(4))
-        value, code = later(value, code, f[m], np.uint8(5))
-        value, code = later(value, code, g[m], np.uint8(6))
-        value, code = later(value, code, h[m], np.uint8(7))
-        value, code = later(value, code, i[m], np.uint8(8))
-        best[m] = value
-        switch[m] = code
-
-
 @kernel
 def max_pool_kernel(begin, end, y, switches, x, bounds, window_height, window_width, stride_vertical,
                     stride_horizontal, top, left):
@@ -74,21 +55,24 @@ def max_pool_kernel(begin, end, y, switches, x, bounds, window_height, window_wi
         n, p = item // rows, item % rows
         row = p * stride_vertical - top
         first_row, last_row = max(row, bounds[n, 0]), min(row + window_height, bounds[n, 1])
+        first_bound, last_bound = bounds[n, 2], bounds[n, 3]
         for q in range(columns):
             column = q * stride_horizontal - left
-            first_column, last_column = max(column, bounds[n, 2]), min(column + window_width, bounds[n, 3])
+            first_column, last_column = max(column, first_bound), min(column + window_width, last_bound)
+            empty = first_row >= last_row or first_column >= last_column
+            code = (first_row - row) * window_width + first_column - column
+            begins = first_column * channels
+            if channels >= VECTOR_BYTES // y.itemsize and not empty:
+                place = (item * columns + q) * channels
+                pool_cell(y, place, switches, place, x, (n * x.shape[1] + first_row) * x.shape[2] + begins, x.shape[2],
+                          channels, last_row - first_row, last_column - first_column, code, window_width, channels)
+                continue
             best, switch = y[n, p, q], switches[n, p, q]
-            if first_row >= last_row or first_column >= last_column:
+            if empty:
                 best[:] = 0
                 switch[:] = 0
                 continue
-            begins, ends = first_column * channels, last_column * channels
-            if last_row - first_row == 3 and last_column - first_column == 3 and window_height * window_width == 9:
-                three_by_three(best, switch, x[n, first_row, begins:ends], x[n, first_row + 1, begins:ends],
-                               x[n, first_row + 2, begins:ends])
-                continue
-            first_tap(best, switch, x[n, first_row, begins:begins + channels],
-                      np.uint8((first_row - row) * window_width + first_column - column))
+            first_tap(best, switch, x[n, first_row, begins:begins + channels], np.uint8(code))
             for r in range(first_row, last_row):
                 for s in range(first_column, last_column):
                     if r > first_row or s > first_column:
@@ -135,37 +119,6 @@ def one_window(cell, value, switch, code, last_wins):
         cell[c] = (given if hit else old) if last_wins else old + (given if hit else zero)
 
 
-@kernel(inline=True)
-def only_window(cell, a, i, first):
-    """The sum of one window."""
-    zero = cell.dtype.type(0)
-    for c in range(cell.size):
-        value = a[c]
-        cell[c] = zero + (value if i[c] == first else zero)
-
-
-@kernel(inline=True)
-def sum_of_two(cell, a, i, first, b, j, second):
-    """The sum of two windows, in one pass."""
-    zero = cell.dtype.type(0)
-    for c in range(cell.size):
-        value, other = a[c], b[c]
-        total = zero + (value if i[c] == first else zero)
-        cell[c] = total + (other if j[c] == second else zero)
-
-
-@kernel(inline=True)
-def sum_of_four(cell, a, i, first, b, j, second, d, k, third, e, m, fourth):
-    """The sum of four windows, in one pass."""
-    zero = cell.dtype.type(0)
-    for c in range(cell.size):
-        value, other, lower, last = a[c], b[c], d[c], e[c]
-        total = zero + (value if i[c] == first else zero)
-        total = total + (other if j[c] == second else zero)
-        total = total + (lower if k[c] == third else zero)
-        cell[c] = total + (last if m[c] == fourth else zero)
-
-
 @kernel
 def max_unpool_kernel(begin, end, x, y, switches, bounds, window_height, window_width, stride_vertical,
                       stride_horizontal, top, left, last_wins):
@@ -173,15 +126,13 @@ def max_unpool_kernel(begin, end, x, y, switches, bounds, window_height, window_
 
     Every sum starts at +0: windows absent from a crop leave the same bits as windows of value 0.
     """
-    rows, columns = x.shape[1:3]
+    rows, columns, channels = x.shape[1:]
     pooled_rows, pooled_columns = y.shape[1:3]
     for item in range(begin, end):
         n, r = item // rows, item % rows
         first_p = max(0, (r + top - window_height + stride_vertical) // stride_vertical)
         last_p = min(pooled_rows, (r + top) // stride_vertical + 1)
         high = last_p - first_p if bounds[n, 0] <= r < bounds[n, 1] else 0
-        upper = (r + top - first_p * stride_vertical) * window_width
-        lower = upper - stride_vertical * window_width
         first_q, last_q = 0, 0
         for s in range(columns):
             while first_q * stride_horizontal + window_width <= s + left:
@@ -189,29 +140,19 @@ def max_unpool_kernel(begin, end, x, y, switches, bounds, window_height, window_
             while last_q < pooled_columns and last_q * stride_horizontal <= s + left:
                 last_q += 1
             wide = last_q - first_q if bounds[n, 2] <= s < bounds[n, 3] else 0
+            if high > 0 and wide > 0 and channels >= VECTOR_BYTES // x.itemsize:
+                place = ((n * pooled_rows + first_p) * pooled_columns + first_q) * channels
+                code = (r + top - first_p * stride_vertical) * window_width + s + left - first_q * stride_horizontal
+                unpool_cell(x, (item * columns + s) * channels, y, place, switches, place, pooled_columns * channels,
+                            channels, high, wide, code, stride_vertical * window_width, stride_horizontal, channels,
+                            last_wins)
+                continue
             cell = x[n, r, s]
-            across = s + left - first_q * stride_horizontal
-            p, q = first_p, first_q
-            if last_wins or high < 1 or wide < 1 or high > 2 or wide > 2:
-                cell[:] = 0
-                for p in range(first_p, first_p + high):
-                    for q in range(first_q, first_q + wide):
-                        code = (r + top - p * stride_vertical) * window_width + s + left - q * stride_horizontal
-                        one_window(cell, y[n, p, q], switches[n, p, q], np.uint8(code), last_wins)
-            elif high == 1 and wide == 1:
-                only_window(cell, y[n, p, q], switches[n, p, q], np.uint8(upper + across))
-            elif high == 1:
-                sum_of_two(cell, y[n, p, q], switches[n, p, q], np.uint8(upper + across),
-                           y[n, p, q + 1], switches[n, p, q + 1], np.uint8(upper + across - stride_horizontal))
-            elif wide == 1:
-                sum_of_two(cell, y[n, p, q], switches[n, p, q], np.uint8(upper + across),
-                           y[n, p + 1, q], switches[n, p + 1, q], np.uint8(lower + across))
-            else:
-                sum_of_four(cell, y[n, p, q], switches[n, p, q], np.uint8(upper + across),
-                            y[n, p, q + 1], switches[n, p, q + 1], np.uint8(upper + across - stride_horizontal),
-                            y[n, p + 1, q], switches[n, p + 1, q], np.uint8(lower + across),
-                            y[n, p + 1, q + 1], switches[n, p + 1, q + 1],
-                            np.uint8(lower + across - stride_horizontal))
+            cell[:] = 0
+            for p in range(first_p, first_p + high):
+                for q in range(first_q, first_q + wide):
+                    code = (r + top - p * stride_vertical) * window_width + s + left - q * stride_horizontal
+                    one_window(cell, y[n, p, q], switches[n, p, q], np.uint8(code), last_wins)
 
 
 @kernel(inline=True)

@@ -65,11 +65,9 @@ def _slide(shares: tuple[int, ...]) -> Any:
                         place = heads[row // SPAN]
                         for _ in range(row % SPAN):
                             place = emit.move(place, x_step)
-                        whole = emit.broadcast(place)
                         for at, part in enumerate(parts):
-                            factor = whole if part.lanes == emit.lanes else emit.shuffle(whole, list(range(part.lanes)))
-                            sums[row * len(parts) + at] = part.multiply_add(factor, numbers[at],
-                                                                            sums[row * len(parts) + at])
+                            total = sums[row * len(parts) + at]
+                            sums[row * len(parts) + at] = part.multiply_add(part.broadcast(place), numbers[at], total)
                     return [emit.move(w, w_step), *(emit.move(head, 1) for head in heads), *sums]
 
                 def line(values: list[Any]) -> list[Any]:

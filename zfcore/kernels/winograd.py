@@ -33,6 +33,7 @@ ITEMS = 8  # fewer blocks than this are cut by columns too
 COLUMNS = 128  # of such a cut, at least
 SLAB = 64  # columns whose outputs are in the first-level cache between the transform and their places
 TRANSFORM, IMAGES = 8, 4  # see `winograd_scheme`
+FEWEST = {3: 24, 5: 32}  # channels, and filters, by taps: with fewer, sliding.py is faster in all three directions
 PHASES = {1: ((0, 0),), 2: ((0, 1), (0, 0), (1, 0), (1, 1))}  # ordered so that those of a point are neighbours
 
 
@@ -289,7 +290,7 @@ def winograd_scheme(algorithm: str, weight_shape: tuple[int, ...], stride: Any, 
     if scheme is None or algorithm != "auto":
         return scheme
     filters //= groups
-    if channels < 16 or filters < 16:
+    if min(channels, filters) < FEWEST[taps]:
         return None
     points, phases = scheme.points**2, len(PHASES[stride[0]])
     tiles = _ceil(cells[0], scheme.tile) * _ceil(cells[1], scheme.tile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..layers import BatchNorm, Convolution, Dropout, Flatten, Linear, MaxPool, ReLU, ResponseNorm, Softmax
+from ..layers import BatchNorm, Convolution, Dropout, Flatten, Linear, MaxPool, ResponseNorm, Softmax
 from ..network import Network
 from ..preprocessing import Preprocessing
 
@@ -59,8 +59,7 @@ def convnetjs(classes: int = 10, *, window: int = 5) -> Network:
     net = Network("convnetjs", (32, 32, 3), scheme="he",
                   preprocessing=Preprocessing("RGB", mean=127.5, scale=1 / 255, size=(32, 32)))
     for number, width in enumerate((16, 20, 20), 1):
-        net.add(f"conv{number}", Convolution(width, window, padding=window // 2))
-        net.add(f"relu{number}", ReLU())
+        net.add(f"conv{number}", Convolution(width, window, padding=window // 2, activation="relu"))
         net.add(f"pool{number}", MaxPool(2, 2))
     net.add("flatten", Flatten())
     net.add("fc4", Linear(classes))
