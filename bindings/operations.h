@@ -56,6 +56,7 @@ void operations(Define&& define) {
     define("adam_step", adam_step);
     define("renormalize_filters", renormalize_filters);
     define("sgd_filters", sgd_filters);
+    define("guard_settings", guard_settings);
 }
 
 }  // namespace zf::bindings

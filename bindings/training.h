@@ -196,4 +196,13 @@ inline void sgd_filters(Array weight, Array velocity, Array copy, Array gradient
     });
 }
 
+inline void guard_settings(Array guarded, Array settings, Array losses, Stream stream) {
+    same_size(guarded, settings);
+    with_type(losses, [&](auto zero) {
+        using T = decltype(zero);
+        zf::guard_settings(guarded.out<double>(), settings.in<double>(), int(settings.size()), losses.in<T>(), losses.size(),
+                           pointer(stream));
+    });
+}
+
 }  // namespace zf::bindings

@@ -1,22 +1,25 @@
-"""Compile every kernel with nvcc, print its registers and shared memory, fail on a spill.
+"""Compile every kernel with nvcc, print its registers, shared memory and size, read its machine code, fail on a spill.
 
     python csrc/check_registers.py [--targets 80,90a] [--objects FOLDER] [FILE.cu ...]
 
-Needs nvcc (toolchain.py says where it is looked for), no device.
+Needs nvcc, cuobjdump and nvdisasm (toolchain.py says where they are looked for), no device. machine_code.py says what
+is asked of the machine code.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
-import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain import find_nvcc, why_missing
+import machine_code
+from toolchain import DISASSEMBLERS, find, find_nvcc, why_missing
 
 FLAGS = ["-std=c++17", "-fmad=false", "-Xptxas", "-v", "-Xcompiler", "-Wall,-Wextra,-Wno-unknown-pragmas"]
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
@@ -59,17 +62,36 @@ def readable(names: list[str]) -> list[str]:
             for line in output.splitlines()]
 
 
-def without_tensor_cores(made: Path) -> list[str] | None:
-    """Kernels called *_tensor_* whose machine code has no HMMA or touches local memory; None: no cuobjdump."""
-    if not shutil.which("cuobjdump") or not shutil.which("nvdisasm"):
-        return None
-    code = subprocess.run(["cuobjdump", "-sass", made], capture_output=True, text=True, check=True).stdout
-    wrong = []
-    for function in re.split(r"\bFunction : ", code)[1:]:
-        name = function.split(maxsplit=1)[0]
-        if "_tensor_" in name and (" HMMA." not in function or re.search(r" (LDL|STL)\b", function)):
-            wrong.append(name)
-    return wrong
+@dataclass
+class Examined:
+    """One source file: a line for each kernel and each fault, how many there are, bytes of the object."""
+
+    lines: list[str]
+    kernels: int
+    faults: int
+    size: int
+
+
+def examine(nvcc: str, source: Path, made: Path, targets: list[str]) -> Examined:
+    """Compile one file and judge its kernels."""
+    flags = [f"-gencode=arch=compute_{name},code=sm_{name}" for name in targets]
+    result = subprocess.run([nvcc, *FLAGS, *flags, "-c", source, "-o", made], capture_output=True, text=True,
+                            check=False)
+    if result.returncode:
+        sys.exit(result.stderr)
+    faults = [line for line in result.stderr.splitlines() if "warning" in line]
+    kernels = parse(result.stderr)
+    names = dict(zip(((kernel.name, kernel.target) for kernel in kernels),
+                     readable([kernel.name for kernel in kernels]), strict=True))
+    functions = machine_code.parse(machine_code.listing(made))
+    sizes = {(function.name, function.target): function.size for function in functions}
+    lines = [f"{source.name:18} {kernel.target:7} {kernel.registers:4} registers {kernel.shared:6} shared "
+             f"{sizes.get((kernel.name, kernel.target), 0):5} instructions  {names[kernel.name, kernel.target]}"
+             for kernel in kernels]
+    faults += [f"{source.name}: {names[kernel.name, kernel.target]} for {kernel.target}: spills {kernel.spills} bytes, "
+               f"stack {kernel.stack}" for kernel in kernels if kernel.stack or kernel.spills]
+    faults += [f"{source.name}: {fault}" for fault in machine_code.judge(functions, names)]
+    return Examined([*lines, *faults], len(kernels), len(faults), made.stat().st_size)
 
 
 def main() -> int:
@@ -77,41 +99,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", default="80,90a")
     parser.add_argument("--objects", type=Path, default=Path("build/cuda"))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="files compiled at a time")
     parser.add_argument("files", nargs="*", type=Path)
     options = parser.parse_args()
     folder, nvcc = Path(__file__).parent, find_nvcc()
     if nvcc is None:
         sys.exit(why_missing())
+    for tool in DISASSEMBLERS:
+        if find(tool) is None:
+            sys.exit(f"{why_missing(tool)}: machine code cannot be read (pip install nvidia-cuda-{tool})")
     options.objects.mkdir(parents=True, exist_ok=True)
-    targets = [f"-gencode=arch=compute_{name},code=sm_{name}" for name in options.targets.split(",")]
-    bad = size = count = 0
     begin = time.monotonic()
-    for source in options.files or sorted(folder.glob("*.cu")):
-        made = options.objects / (source.stem + ".o")
-        result = subprocess.run([nvcc, *FLAGS, *targets, "-c", source, "-o", made], capture_output=True,
-                                text=True, check=False)
-        if result.returncode:
-            sys.exit(result.stderr)
-        for line in result.stderr.splitlines():
-            if "warning" in line:
-                print(line)
-                bad += 1
-        wrong = without_tensor_cores(made)
-        if "_tensor_" in result.stderr:
-            found = "not looked for: no cuobjdump" if wrong is None else f"missing in {wrong}" if wrong else "in all"
-            print(f"{source.name}: tensor-core instructions {found}")
-            bad += len(wrong or [])
-        kernels = parse(result.stderr)
-        size += made.stat().st_size
-        count += len(kernels)
-        for kernel, name in zip(kernels, readable([kernel.name for kernel in kernels]), strict=True):
-            bad += kernel.stack > 0 or kernel.spills > 0
-            note = f"  SPILLS {kernel.spills} bytes, stack {kernel.stack}" if kernel.stack or kernel.spills else ""
-            print(f"{source.name:18} {kernel.target:7} {kernel.registers:4} registers {kernel.shared:6} shared  "
-                  f"{name}{note}")
-    seconds = time.monotonic() - begin
-    print(f"{count} kernels for {options.targets}: {size / 1e6:.1f} MB, {seconds:.0f} s, {bad} spills or warnings")
-    return int(bad > 0)
+    done = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        waiting = [pool.submit(examine, nvcc, source, options.objects / f"{source.stem}.o", options.targets.split(","))
+                   for source in options.files or sorted(folder.glob("*.cu"))]
+        for file in waiting:
+            done.append(file.result())
+            print(*done[-1].lines, sep="\n", flush=True)
+    faults = sum(file.faults for file in done)
+    print(f"{sum(file.kernels for file in done)} kernels for {options.targets}: "
+          f"{sum(file.size for file in done) / 1e6:.1f} MB, {time.monotonic() - begin:.0f} s; "
+          f"{faults} spills, warnings or faults of machine code")
+    return int(faults > 0)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,8 @@ __device__ __forceinline__ void multiply(FragmentC (&results)[2][4], const T* ro
     }
 }
 
-// The pipeline over `count` steps; fetch(step, rows, columns) issues this thread's copies of one step.
+// The pipeline over `count` steps; fetch(step, rows, columns) issues this thread's copies of one step, each step once
+// and in order.
 template <class T, bool rows_apart, bool columns_apart, class F>
 __device__ __forceinline__ void pipeline(FragmentC (&results)[2][4], T* memory, int count, F&& fetch) {
     constexpr int rows_size = tile_size<T>(rows_apart, tile_rows);
@@ -108,14 +109,13 @@ __device__ __forceinline__ void pipeline(FragmentC (&results)[2][4], T* memory, 
         if (i < count) fetch(i, memory + i * size, memory + i * size + rows_size);
         copies_commit();
     }
-    for (int i = 0; i < count; ++i) {
+    T *now = memory, *free = memory + (stages - 1) * size;
+    const auto after = [&](T* stage) { return stage == memory + (stages - 1) * size ? memory : stage + size; };
+    for (int i = 0; i < count; ++i, now = after(now), free = after(free)) {
         copies_wait<stages - 2>();
         __syncthreads();  // the copies of all threads are there, and the stage before last is free
-        const int next = i + stages - 1;
-        T* free = memory + next % stages * size;
-        if (next < count) fetch(next, free, free + rows_size);
+        if (i + stages - 1 < count) fetch(i + stages - 1, free, free + rows_size);
         copies_commit();
-        const T* now = memory + i % stages * size;
         multiply<T, rows_apart, columns_apart>(results, now, now + rows_size, warp / 2 * 32, warp % 2 * 32, lane);
     }
     copies_wait<0>();
@@ -132,17 +132,18 @@ __device__ __forceinline__ void store_pair(T* target, int column, int width, boo
     }
 }
 
-// The place of one cell in the input of a gather.
-template <class T>
+// The first cell of a window in the input of a gather: its offset (it may lie outside, where nothing is read), and its
+// place in the map.
 struct Origin {
-    const T* image;
+    std::int64_t offset;
     int row, column;
 };
 
 // Grid: x over tiles of cells, y over tiles of columns, z over groups. Thread t copies part t % 8 of cells
 // t / 8 + 32 i; of the filters the same way, or, transposed, one part of 64 / part columns of every
 // (256 part / 64)th term; each part in copies of `count` terms, as depth and addresses allow (a first layer's three
-// channels: pad_channels makes them four).
+// channels: pad_channels makes them four). Smaller copies are made in a loop: unrolled they need more registers than
+// two blocks leave.
 template <class T, bool transposed, int count>
 __global__ void __launch_bounds__(block_threads, 2)
 gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __restrict__ weight,
@@ -153,58 +154,70 @@ gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __r
     const std::int64_t first_cell = std::int64_t(blockIdx.x) * tile_rows;
     const int first_column = int(blockIdx.y) * tile_columns, terms = g.down.taps * g.across.taps * g.depth;
 
-    Origin<T> place[4];
+    Origin place[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const Cell cell = cell_of(g, first_cell + t / parts + 32 * i);
-        const std::int64_t image = max(cell.image, 0);
-        place[i].image = in + image * g.in_rows * g.in_columns * g.in_channels + group * g.depth;
-        place[i].row = cell.image >= 0 ? cell.p * g.down.stride + g.down.offset : -0x40000000;  // outside, whatever the tap
-        place[i].column = cell.q * g.across.stride + g.across.offset;
+        const int row = cell.p * g.down.stride + g.down.offset, column = cell.q * g.across.stride + g.across.offset;
+        const std::int64_t line = std::int64_t(cell.image) * g.in_rows + row;
+        place[i] = {(line * g.in_columns + column) * g.in_channels + group * g.depth,
+                    cell.image >= 0 ? row : -0x40000000, column};  // no image: outside, whatever the tap
     }
 
-    // Copies `count` terms from `term` on, all of one tap, of this thread's four cells.
-    const auto copy_cells = [&](T* rows, int term, int first) {
-        const int tap = term / g.depth, channel = term - tap * g.depth;
-        const int down = tap / g.across.taps, across = tap - down * g.across.taps;
+    const Radix window = radix_of(g);
+    const Digits per_step = window.of(step<T>), per_copy = window.of(count), per_row = window.of(terms_apart);
+    const int own_filter = first_column + t / parts, own_part = t % parts * part<T>;
+    const std::int64_t filters = (std::int64_t(group) * g.width + own_filter) * terms;
+    Digits next_cells = window.of(own_part), next_filters = transposed ? window.of(t / wide) : Digits{};
+
+    // One step of this thread's four cells.
+    const auto copy_cells = [&](T* rows) {
+        Digits at = next_cells;
+#pragma unroll 1
+        for (int offset = 0; offset < part<T>; offset += count, window.advance(at, per_copy)) {
+            const int down = at.high * g.down.tap_step, across = at.middle * g.across.tap_step;
+            const std::int64_t from = (std::int64_t(down) * g.in_columns + across) * g.in_channels + at.low;
+            const bool has_term = at.high < g.down.taps;
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            const int r = place[i].row + down * g.down.tap_step, s = place[i].column + across * g.across.tap_step;
-            const bool valid = term < terms && r >= 0 && r < g.in_rows && s >= 0 && s < g.in_columns;
-            const std::int64_t at = valid ? (std::int64_t(r) * g.in_columns + s) * g.in_channels + channel : 0;
-            copy_async<count>(rows + swizzled<T>(t / parts + 32 * i, term - first), place[i].image + at, valid);
-        }
-    };
-    const auto copy_filters = [&](T* columns, int offset, int first) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            if (!transposed) {
-                const int filter = t / parts + 32 * i, term = first + t % parts * part<T> + offset;
-                const bool valid = term < terms && first_column + filter < g.width;
-                const std::int64_t at = valid ? (std::int64_t(group) * g.width + first_column + filter) * terms + term : 0;
-                copy_async<count>(columns + swizzled<T>(filter, term - first), weight + at, valid);
-            } else {
-                const int term = first + t / wide + terms_apart * i, column = t % wide * part<T> + offset;
-                const bool valid = term < terms && first_column + column < g.width;
-                std::int64_t at = 0;
-                if (valid) {
-                    const int tap = term / g.depth;
-                    const int r = g.down.first_tap + tap / g.across.taps * g.down.tap_spacing;
-                    const int s = g.across.first_tap + tap % g.across.taps * g.across.tap_spacing;
-                    const std::int64_t k = std::int64_t(group) * g.depth + (term - tap * g.depth);
-                    at = ((k * g.filter_rows + r) * g.filter_columns + s) * g.filter_channels + first_column + column;
-                }
-                copy_async<count>(columns + apart<tile_columns>(term - first, column), weight + at, valid);
+            for (int i = 0; i < 4; ++i) {
+                const bool valid =
+                    has_term && within(place[i].row + down, g.in_rows) && within(place[i].column + across, g.in_columns);
+                copy_async<count>(rows + swizzled<T>(t / parts + 32 * i, own_part + offset),
+                                  in + (valid ? place[i].offset + from : 0), valid);
             }
         }
+        window.advance(next_cells, per_step);
+    };
+    const auto copy_filters = [&](T* columns, int first) {
+        Digits at = next_filters;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const bool has_term = at.high < g.down.taps;
+            const int r = g.down.first_tap + at.high * g.down.tap_spacing;
+            const int s = g.across.first_tap + at.middle * g.across.tap_spacing;
+            const std::int64_t k = std::int64_t(group) * g.depth + at.low;
+            const std::int64_t row = ((k * g.filter_rows + r) * g.filter_columns + s) * g.filter_channels + first_column;
+#pragma unroll 1
+            for (int offset = 0; offset < part<T>; offset += count) {
+                if (!transposed) {
+                    const int term = first + own_part + offset;
+                    const bool valid = term < terms && own_filter + 32 * i < g.width;
+                    copy_async<count>(columns + swizzled<T>(t / parts + 32 * i, own_part + offset),
+                                      weight + (valid ? filters + std::int64_t(32 * i) * terms + term : 0), valid);
+                } else {
+                    const int column = t % wide * part<T> + offset;
+                    const bool valid = has_term && first_column + column < g.width;
+                    copy_async<count>(columns + apart<tile_columns>(t / wide + terms_apart * i, column),
+                                      weight + (valid ? row + column : 0), valid);
+                }
+            }
+            if (transposed) window.advance(at, per_row);
+        }
+        if (transposed) window.advance(next_filters, per_step);
     };
     const auto fetch = [&](int number, T* rows, T* columns) {
-        const int first = number * step<T>, term = first + t % parts * part<T>;
-#pragma unroll
-        for (int i = 0; i < part<T>; i += count) {
-            copy_cells(rows, term + i, first);
-            copy_filters(columns, i, first);
-        }
+        copy_cells(rows);
+        copy_filters(columns, number * step<T>);
     };
 
     FragmentC results[2][4] = {};
@@ -249,41 +262,49 @@ weight_gradient_tensor_kernel(float* __restrict__ sums, const T* __restrict__ dy
     const int begin = number * part_cells, end = min(begin + part_cells, shape.batch * shape.rows * shape.columns);
     const int first_filter = int(blockIdx.y) * tile_rows, first_weight = int(blockIdx.x) * tile_columns;
 
-    const auto copy_signals = [&](T* rows, int offset, int first) {
-        const int filter = t % tall * part<T> + offset;
+    const Radix map{shape.rows, shape.columns}, window{shape.window_width, channels};
+    const Digits per_step = map.of(step<T>), per_row = map.of(block_threads / wide), per_copy = window.of(count);
+    const int own_weight = first_weight + t % wide * part<T>;
+    const Digits first_tap = window.of(own_weight);
+    Digits next_cells = map.of(begin + t / wide);
+
+    const auto copy_signals = [&](T* rows, int first) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             const int term = t / tall + block_threads / tall * i, cell = first + term;
-            const bool valid = cell < end && first_filter + filter < filters;
-            const std::int64_t at = valid ? std::int64_t(cell) * shape.filters + group * filters + first_filter + filter : 0;
-            copy_async<count>(rows + apart<tile_rows>(term, filter), dy + at, valid);
+            const std::int64_t row = std::int64_t(cell) * shape.filters + group * filters + first_filter;
+#pragma unroll 1
+            for (int offset = 0; offset < part<T>; offset += count) {
+                const int filter = t % tall * part<T> + offset;
+                const bool valid = cell < end && first_filter + filter < filters;
+                copy_async<count>(rows + apart<tile_rows>(term, filter), dy + (valid ? row + filter : 0), valid);
+            }
         }
     };
-    const auto copy_patches = [&](T* columns, int offset, int first) {
-        const int column = t % wide * part<T> + offset, weight = first_weight + column;
-        const int tap = weight / channels, channel = weight - tap * channels;
-        const int tap_row = tap / shape.window_width * shape.dilation_vertical - shape.top;
-        const int tap_column = tap % shape.window_width * shape.dilation_horizontal - shape.left;
+    const auto copy_patches = [&](T* columns, int first) {
+        Digits at = next_cells;
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            const int term = t / wide + block_threads / wide * i, cell = first + term;
-            const int q = cell % shape.columns, p = cell / shape.columns % shape.rows, n = cell / shape.columns / shape.rows;
-            const int r = p * shape.stride_vertical + tap_row, s = q * shape.stride_horizontal + tap_column;
-            const bool valid =
-                cell < end && weight < weights && r >= 0 && r < shape.height && s >= 0 && s < shape.width;
-            const std::int64_t at =
-                valid ? ((std::int64_t(n) * shape.height + r) * shape.width + s) * shape.channels + group * channels + channel
-                      : 0;
-            copy_async<count>(columns + apart<tile_columns>(term, column), x + at, valid);
+        for (int i = 0; i < 2; ++i, map.advance(at, per_row)) {
+            const int term = t / wide + block_threads / wide * i;
+            const int row = at.middle * shape.stride_vertical - shape.top, column = at.low * shape.stride_horizontal - shape.left;
+            const std::int64_t image = std::int64_t(at.high) * shape.height;
+            Digits tap = first_tap;
+#pragma unroll 1
+            for (int offset = 0; offset < part<T>; offset += count, window.advance(tap, per_copy)) {
+                const int r = row + tap.high * shape.dilation_vertical, s = column + tap.middle * shape.dilation_horizontal;
+                const bool valid = first + term < end && tap.high < shape.window_height && within(r, shape.height) &&
+                                   within(s, shape.width);
+                const std::int64_t from = ((image + r) * shape.width + s) * shape.channels + group * channels + tap.low;
+                copy_async<count>(columns + apart<tile_columns>(term, t % wide * part<T> + offset), x + (valid ? from : 0),
+                                  valid);
+            }
         }
+        map.advance(next_cells, per_step);
     };
-    const auto fetch = [&](int step_number, T* rows, T* columns) {
-        const int first = begin + step_number * step<T>;
-#pragma unroll
-        for (int i = 0; i < part<T>; i += count) {
-            copy_signals(rows, i, first);
-            copy_patches(columns, i, first);
-        }
+    const auto fetch = [&](int number, T* rows, T* columns) {
+        const int first = begin + number * step<T>;
+        copy_signals(rows, first);
+        copy_patches(columns, first);
     };
 
     FragmentC results[2][4] = {};

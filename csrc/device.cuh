@@ -126,6 +126,9 @@ inline unsigned blocks_x(std::int64_t items, std::int64_t per_block) {
 // Blocks along y or z: at most 65,535, so kernels step through these axes by gridDim.
 inline unsigned blocks_yz(std::int64_t items) { return static_cast<unsigned>(items < 65535 ? items : 65535); }
 
+// 0 <= at < size, in one comparison.
+__device__ __forceinline__ bool within(int at, int size) { return unsigned(at) < unsigned(size); }
+
 template <class T>
 __device__ __forceinline__ bool is_nan(T x) {
     return x != x;

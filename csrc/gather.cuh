@@ -26,6 +26,35 @@ struct Gather {
     int filter_rows, filter_columns, filter_channels;  // of the weight (filters, rows, columns, channels)
 };
 
+// Where a number stands in three nested loops, the innermost fastest: a term in (row, column, channel) of a window, a
+// cell in (image, row, column).
+struct Digits {
+    int high, middle, low;
+};
+
+// The sizes of the two inner loops. A kernel divides once and moves on by additions: a division costs some twenty
+// instructions.
+struct Radix {
+    int middle, low;
+    __device__ Digits of(int number) const {
+        const int above = number / low;
+        return {above / middle, above % middle, number - above * low};
+    }
+    // `step`: digits of what is added.
+    __device__ void advance(Digits& at, const Digits& step) const {
+        at.low += step.low;
+        const bool over = at.low >= low;
+        at.low -= over ? low : 0;
+        at.middle += step.middle + over;
+        const bool above = at.middle >= middle;
+        at.middle -= above ? middle : 0;
+        at.high += step.high + above;
+    }
+};
+
+// Of a gather's window: terms in (row, column, channel).
+__device__ __forceinline__ Radix radix_of(const Gather& g) { return {max(g.across.taps, 1), g.depth}; }
+
 // Groups of so few columns that kernels of tiles would compute next to nothing but padding.
 inline bool is_narrow(int groups, int columns) { return groups > 1 && columns <= 8; }
 
@@ -56,6 +85,24 @@ __device__ __forceinline__ void multiply(A (&results)[4][4], const A (&rows)[til
         for (int i = 0; i < 4; ++i)
 #pragma unroll
             for (int j = 0; j < 4; ++j) results[i][j] = fma(a[i], b[j], results[i][j]);
+    }
+}
+
+// All steps of the terms from `begin` to `end`. fetch(from) reads one step into registers, each once and in order;
+// put(half) writes it into a half of the shared memory.
+template <class A, class F, class P>
+__device__ __forceinline__ void add_products(A (&results)[4][4], const Tiles<A>& tiles, int begin, int end, F&& fetch,
+                                             P&& put) {
+    if (begin < end) {
+        fetch(begin);
+        put(0);
+    }
+    const int down = threadIdx.x / 16, across = threadIdx.x % 16;
+    for (int from = begin, half = 0; from < end; from += tile_step, half ^= 1) {
+        __syncthreads();
+        if (from + tile_step < end) fetch(from + tile_step);
+        multiply(results, tiles[half], tiles[2 + half], down, across);
+        if (from + tile_step < end) put(half ^ 1);
     }
 }
 
@@ -107,16 +154,25 @@ __device__ __forceinline__ void gather_products(Wide<T> (&results)[4][4], Tiles<
         column[i] = cell.q * g.across.stride + g.across.offset;
     }
 
+    const Radix window = radix_of(g);
+    const Digits per_step = window.of(tile_step);
+    Digits signal = window.of(begin + fast), factor = transposed ? window.of(begin + slow) : Digits{};
+
     Wide<T> next_rows[4], next_columns[4];
     const auto fetch = [&](int from) {
-        const int term = from + fast, tap = term / g.depth, channel = group * g.depth + term - tap * g.depth;
-        const int down = tap / g.across.taps, across = tap - down * g.across.taps;
+        const int term = from + fast, channel = group * g.depth + signal.low;
+        const int down = signal.high * g.down.tap_step, across = signal.middle * g.across.tap_step;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            const int r = row[i] + down * g.down.tap_step, s = column[i] + across * g.across.tap_step;
-            const bool valid = term < end && r >= 0 && r < g.in_rows && s >= 0 && s < g.in_columns;
+            const int r = row[i] + down, s = column[i] + across;
+            const bool valid = term < end && within(r, g.in_rows) && within(s, g.in_columns);
             next_rows[i] = valid ? source(image[i], r, s, channel) : Wide<T>(0);
         }
+        window.advance(signal, per_step);
+        const int r = g.down.first_tap + factor.high * g.down.tap_spacing;
+        const int s = g.across.first_tap + factor.middle * g.across.tap_spacing;
+        const std::int64_t k = std::int64_t(group) * g.depth + factor.low;
+        const std::int64_t line = ((k * g.filter_rows + r) * g.filter_columns + s) * g.filter_channels;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             Wide<T> value = 0;
@@ -125,17 +181,12 @@ __device__ __forceinline__ void gather_products(Wide<T> (&results)[4][4], Tiles<
                 if (term < end && filter < g.width)
                     value = widen(weight[(std::int64_t(group) * g.width + filter) * terms + term]);
             } else {
-                const int other = from + slow, c = first_column + fast + i * tile_step;
-                if (other < end && c < g.width) {
-                    const int at = other / g.depth, filter = other - at * g.depth;
-                    const int r = g.down.first_tap + at / g.across.taps * g.down.tap_spacing;
-                    const int s = g.across.first_tap + at % g.across.taps * g.across.tap_spacing;
-                    const std::int64_t k = std::int64_t(group) * g.depth + filter;
-                    value = widen(weight[((k * g.filter_rows + r) * g.filter_columns + s) * g.filter_channels + c]);
-                }
+                const int c = first_column + fast + i * tile_step;
+                if (from + slow < end && c < g.width) value = widen(weight[line + c]);
             }
             next_columns[i] = value;
         }
+        if (transposed) window.advance(factor, per_step);
     };
     const auto put = [&](int half) {
 #pragma unroll
@@ -148,17 +199,7 @@ __device__ __forceinline__ void gather_products(Wide<T> (&results)[4][4], Tiles<
         }
     };
 
-    if (begin < end) {
-        fetch(begin);
-        put(0);
-    }
-    const int down = t / 16, across = t % 16;
-    for (int from = begin, half = 0; from < end; from += tile_step, half ^= 1) {
-        __syncthreads();
-        if (from + tile_step < end) fetch(from + tile_step);
-        multiply(results, tiles[half], tiles[2 + half], down, across);
-        if (from + tile_step < end) put(half ^ 1);
-    }
+    add_products(results, tiles, begin, end, fetch, put);
 }
 
 template <class T>

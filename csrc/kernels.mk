@@ -3,7 +3,7 @@
 #
 #   make emulated    the kernels on the CPU as a Python module, and their tests
 #   make sanitize    the tests' calls again under AddressSanitizer, UBSan and ThreadSanitizer
-#   make cuda-check  nvcc for sm_80 and sm_90a: registers, spills (none allowed)
+#   make cuda-check  nvcc for sm_80 and sm_90a: registers, spills (none allowed), machine code
 #   make mutants     the kernels changed in one place at a time: the checks must notice
 #   make cuda-package  the package with the kernels for sm_80 and sm_90a, loaded without a driver
 #   make gpu         on a machine with a GPU: build for it, test, sanitize, measure (PART=tests|sanitize|bench)
@@ -72,7 +72,7 @@ sanitize: $(BUILD)/calls.bin $(foreach kind,plain address thread,$(BUILD)/$(kind
 
 # -------------------------------------------------------------------------------------- cuda-check
 
-cuda-check: $(KERNEL_TOOLS)  ## nvcc for sm_80 and sm_90a: registers, no spills
+cuda-check: $(KERNEL_TOOLS)  ## nvcc for sm_80 and sm_90a: registers, no spills, machine code
 	$(PYTHON_KERNELS) csrc/check_registers.py
 
 # ----------------------------------------------------------------------------------------- mutants

@@ -21,8 +21,8 @@ __device__ __forceinline__ T inverse_power(T base, T beta, int power) {
     return pow(base, -beta);
 }
 
-// A thread owns `width` neighbouring maps of one cell; the windows' squares are its neighbours' too, so the
-// first-level cache has them.
+// A thread owns `width` neighbouring maps of one cell, whose windows overlap: each square is made once. They are its
+// neighbours' too, so the first-level cache has them.
 template <class T, int width>
 __global__ void __launch_bounds__(256)
 response_norm_kernel(T* __restrict__ y, const T* __restrict__ x, std::int64_t elements, int channels, int size,
@@ -31,14 +31,18 @@ response_norm_kernel(T* __restrict__ y, const T* __restrict__ x, std::int64_t el
     if (item >= elements) return;
     const int channel = divide(item, channels).remainder;
     const T* cell = x + (item - channel);
+    const int first = channel - size / 2, end = min(first + size + width - 1, channels);
+    Wide<T> sums[width] = {};
+#pragma unroll 4
+    for (int c = max(first, 0); c < end; ++c) {
+        const Wide<T> square = widen(cell[c]) * widen(cell[c]);
+#pragma unroll
+        for (int i = 0; i < width; ++i)
+            if (within(c - first - i, size)) sums[i] += square;
+    }
     auto value = load<width>(x + item);
 #pragma unroll
-    for (int i = 0; i < width; ++i) {
-        const int first = channel + i - size / 2, begin = max(first, 0), end = min(first + size, channels);
-        Wide<T> sum = 0;
-        for (int c = begin; c < end; ++c) sum += widen(cell[c]) * widen(cell[c]);
-        value[i] *= inverse_power(k + alpha * sum, beta, power);
-    }
+    for (int i = 0; i < width; ++i) value[i] *= inverse_power(k + alpha * sums[i], beta, power);
     store(y + item, value);
 }
 

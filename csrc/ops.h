@@ -284,6 +284,8 @@ void softmax_cross_entropy_gradient(T* dx, const T* y, const std::int64_t* label
 
 // ------------------------------------------------------------------------------------------ update
 
+// A rate that the kernels read (Setting<double>::at) and find to be NaN takes no step: nothing is written.
+
 // In place. rate_in_velocity: v = momentum v - rate (g + decay w), w += v; else the rate stays outside.
 template <class T>
 void sgd_step(T* weight, T* velocity, const T* gradient, std::int64_t size, Setting<double> rate, T momentum, T decay,
@@ -303,5 +305,10 @@ void renormalize_filters(T* weight, std::int64_t filters, std::int64_t length, d
 template <class T, class C>
 void sgd_filters(T* weight, T* velocity, C* copy, const T* gradient, std::int64_t filters, std::int64_t length,
                  Setting<double> rate, T momentum, T decay, bool rate_in_velocity, double radius, void* stream);
+
+// guarded (count) = settings (count), or NaN everywhere if one of the losses (size) is not finite: the rates of a
+// captured step, whose walk and update nobody stands between.
+template <class T>
+void guard_settings(double* guarded, const double* settings, int count, const T* losses, std::int64_t size, void* stream);
 
 }  // namespace zf

@@ -1,4 +1,4 @@
-"""Where nvcc is, and which of the targets it knows. Standard library only: packaging and checks use it."""
+"""Where NVIDIA's tools are, and which targets nvcc knows. Standard library only: packaging and checks use it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,35 @@ REAL = ("80", "86", "89", "90a", "100", "120")
 VIRTUAL = "90"
 
 
+# The machine code's readers: the first finds the kernels in a file and calls the second.
+DISASSEMBLERS = ("cuobjdump", "nvdisasm")
+
+
 def _of_pip() -> list[Path]:
-    """bin/ of the pip package nvidia-cuda-nvcc, in the environment that this interpreter belongs to."""
+    """bin/ of NVIDIA's pip packages, in the environment that this interpreter belongs to."""
     places = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
     return [folder for place in sorted(places) for folder in sorted(Path(place).glob("nvidia/*/bin"), reverse=True)]
 
 
-def find_nvcc() -> str | None:
-    """nvcc on PATH, in CUDA_HOME or CUDA_PATH, or in the pip package of the compiler; None: nowhere."""
-    if found := shutil.which("nvcc"):
+def find(tool: str) -> str | None:
+    """A program on PATH, in CUDA_HOME or CUDA_PATH, or in the pip package nvidia-cuda-`tool`; None: nowhere."""
+    if found := shutil.which(tool):
         return found
     homes = [Path(home) / "bin" for name in ("CUDA_HOME", "CUDA_PATH") if (home := os.environ.get(name))]
     for folder in (*homes, *_of_pip()):
-        if found := shutil.which("nvcc", path=str(folder)):
+        if found := shutil.which(tool, path=str(folder)):
             return found
     return None
 
 
-def why_missing() -> str:
-    """What to say where `find_nvcc` found nothing."""
-    return "nvcc was found neither on PATH, nor in CUDA_HOME, nor in the pip package nvidia-cuda-nvcc"
+def find_nvcc() -> str | None:
+    """The compiler; None: nowhere."""
+    return find("nvcc")
+
+
+def why_missing(tool: str = "nvcc") -> str:
+    """What to say where `find` found nothing."""
+    return f"{tool} was found neither on PATH, nor in CUDA_HOME, nor in the pip package nvidia-cuda-{tool}"
 
 
 def known(nvcc: str) -> set[str]:

@@ -1,4 +1,6 @@
 // Parameter updates, in place and in one pass over memory. Rates and counters may lie in device memory.
+#include <limits>
+
 #include "device.cuh"
 
 namespace zf {
@@ -8,6 +10,8 @@ namespace {
 
 // Inside: v = m v - rate (g + decay w), w += v. Outside: the rate is no part of the velocity,
 // v = m v + g + decay w, w -= rate v.
+//
+// A rate that is NaN takes no step: what a guarded setting says where a loss was not finite.
 template <class T>
 __device__ __forceinline__ void descend(T& w, T& v, T g, T rate, T momentum, T decay, bool rate_in_velocity) {
     const T step = g + decay * w;
@@ -21,7 +25,7 @@ __global__ void __launch_bounds__(256)
 sgd_kernel(T* __restrict__ weight, T* __restrict__ velocity, const T* __restrict__ gradient, std::int64_t vectors,
            Setting<double> rate, T momentum, T decay, bool rate_in_velocity) {
     const std::int64_t i = (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width;
-    if (i >= vectors * width) return;
+    if (i >= vectors * width || is_nan(given(rate))) return;
     auto w = load<width>(weight + i), v = load<width>(velocity + i);
     const auto g = load<width>(gradient + i);
 #pragma unroll
@@ -37,7 +41,7 @@ adam_kernel(T* __restrict__ weight, T* __restrict__ first, T* __restrict__ secon
             std::int64_t vectors, Setting<double> rate, T beta1, T beta2, T rest1, T rest2, Setting<double> root, T epsilon,
             T decay) {
     const std::int64_t i = (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width;
-    if (i >= vectors * width) return;
+    if (i >= vectors * width || is_nan(given(rate))) return;
     auto w = load<width>(weight + i), m = load<width>(first + i), v = load<width>(second + i);
     const auto gradients = load<width>(gradient + i);
 #pragma unroll
@@ -88,6 +92,7 @@ sgd_filters_kernel(T* __restrict__ weight, T* __restrict__ velocity, C* __restri
                    bool keeps) {
     SHARED_ARRAY(double, parts, [8]);
     DYNAMIC_SHARED(T, kept);
+    if (is_nan(given(rate))) return;
     const std::int64_t first = std::int64_t(blockIdx.x) * length;
     double total = 0;
     for (std::int64_t i = threadIdx.x; i < length; i += 256) {
@@ -107,6 +112,26 @@ sgd_filters_kernel(T* __restrict__ weight, T* __restrict__ velocity, C* __restri
         weight[first + i] = w;
         if (copy) copy[first + i] = narrow<C>(w);
     }
+}
+
+constexpr double no_step = std::numeric_limits<double>::quiet_NaN();
+
+// One block: the settings as they came if all losses are finite, else NaN.
+template <class T>
+__global__ void __launch_bounds__(256)
+guard_settings_kernel(double* __restrict__ guarded, const double* __restrict__ settings, int count,
+                      const T* __restrict__ losses, std::int64_t size) {
+    SHARED_ARRAY(double, parts, [8]);
+    double wrong = 0;
+    for (std::int64_t i = threadIdx.x; i < size; i += 256)
+        if (!(losses[i] - losses[i] == 0)) wrong = 1;
+    for (int distance = 16; distance; distance /= 2) wrong += __shfl_xor_sync(all_lanes, wrong, distance);
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = wrong;
+    __syncthreads();
+    wrong = 0;
+    for (int i = 0; i < 8; ++i) wrong += parts[i];
+    for (int i = threadIdx.x; i < count; i += 256)
+        guarded[i] = wrong > 0 ? no_step : settings[i];
 }
 
 }  // namespace
@@ -152,10 +177,17 @@ void sgd_filters(T* weight, T* velocity, C* copy, const T* gradient, std::int64_
            velocity, copy, gradient, length, rate, momentum, decay, rate_in_velocity, radius, bytes <= most);
 }
 
+template <class T>
+void guard_settings(double* guarded, const double* settings, int count, const T* losses, std::int64_t size, void* stream) {
+    ZF_CHECK(count >= 0 && size >= 0, "guard_settings: sizes must not be negative");
+    launch({1, 256, stream}, guard_settings_kernel<T>, guarded, settings, count, losses, size);
+}
+
 #define INSTANTIATE(T) \
     template void sgd_step(T*, T*, const T*, std::int64_t, Setting<double>, T, T, bool, void*); \
     template void adam_step(T*, T*, T*, const T*, std::int64_t, Setting<double>, T, T, T, T, Setting<double>, T, T, void*); \
-    template void renormalize_filters(T*, std::int64_t, std::int64_t, double, void*);
+    template void renormalize_filters(T*, std::int64_t, std::int64_t, double, void*); \
+    template void guard_settings(double*, const double*, int, const T*, std::int64_t, void*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

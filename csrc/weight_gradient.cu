@@ -28,20 +28,23 @@ weight_gradient_kernel(Wide<T>* __restrict__ parts, const T* __restrict__ dy, co
     const int tap_column = tap % shape.window_width * shape.dilation_horizontal - shape.left;
     const bool has_filter = first_filter + fast < filters, has_weight = weight < weights;
 
+    const Radix map{shape.rows, shape.columns};
+    const Digits per_row = map.of(tile_threads / tile);
+    Digits at = map.of(begin + slow);
+
     Wide<T> next_rows[4], next_columns[4];
     const auto fetch = [&](int from) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
+        for (int i = 0; i < 4; ++i, map.advance(at, per_row)) {
             const int cell = from + slow + i * 4;
             next_rows[i] = next_columns[i] = 0;
             if (cell >= end) continue;
             if (has_filter)
                 next_rows[i] = widen(dy[std::int64_t(cell) * shape.filters + group * filters + first_filter + fast]);
-            const int q = cell % shape.columns, p = cell / shape.columns % shape.rows, n = cell / shape.columns / shape.rows;
-            const int r = p * shape.stride_vertical + tap_row, s = q * shape.stride_horizontal + tap_column;
-            if (has_weight && r >= 0 && r < shape.height && s >= 0 && s < shape.width)
-                next_columns[i] = widen(
-                    x[((std::int64_t(n) * shape.height + r) * shape.width + s) * shape.channels + group * channels + channel]);
+            const int r = at.middle * shape.stride_vertical + tap_row, s = at.low * shape.stride_horizontal + tap_column;
+            if (has_weight && within(r, shape.height) && within(s, shape.width))
+                next_columns[i] = widen(x[((std::int64_t(at.high) * shape.height + r) * shape.width + s) * shape.channels +
+                                          group * channels + channel]);
         }
     };
     const auto put = [&](int half) {
@@ -53,15 +56,9 @@ weight_gradient_kernel(Wide<T>* __restrict__ parts, const T* __restrict__ dy, co
     };
 
     Wide<T> results[4][4] = {};
-    fetch(begin);
-    put(0);
+    add_products(results, tiles, begin, end, fetch, put);
+
     const int down = t / 16, across = t % 16;
-    for (int from = begin, half = 0; from < end; from += tile_step, half ^= 1) {
-        __syncthreads();
-        if (from + tile_step < end) fetch(from + tile_step);
-        multiply(results, tiles[half], tiles[2 + half], down, across);
-        if (from + tile_step < end) put(half ^ 1);
-    }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const int filter = first_filter + down * 4 + i;

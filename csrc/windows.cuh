@@ -39,13 +39,16 @@ __device__ __forceinline__ std::int64_t at(int image, int row, int column, int c
 }
 
 // `width` channels of cell (r, s) of the unpooled map: the values of the windows that cover it and chose it, in
-// raster order, added or the last one's; the cell lies inside its bounds.
+// raster order, added or the last one's; the cell lies inside its bounds. An axis has one or two such windows almost
+// always: unrolled loops are code that nobody runs.
 template <bool last_wins, int width, class T>
 __device__ __forceinline__ Vector<Wide<T>, width> unpooled(const T* y, const std::uint8_t* switches, const Range& down,
                                                            const Range& across, int n, int r, int s, int channel,
                                                            const Maps& maps, const Windows& window) {
     Vector<Wide<T>, width> total{};
+#pragma unroll 1
     for (int p = down.begin; p < down.end; ++p)
+#pragma unroll 1
         for (int q = across.begin; q < across.end; ++q) {
             const std::int64_t from = at(n, p, q, channel, maps.rows, maps.columns, maps.channels);
             const auto value = load<width>(y + from);

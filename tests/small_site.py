@@ -75,7 +75,7 @@ def save_results(folder: Path) -> list[Path]:
     explain.ascent(net, [1], steps=2).save(folder / "why" / "ascent")
     for layer in ("conv1", "fc"):  # one method, two results
         explain.inversion(net, x, layer, steps=2).save(folder / "why" / f"inversion-{layer}")
-    training_cases.begin(folder / "trained", epochs=2)
+    training_cases.begin(folder / "trained", epochs=2, keep=(0, 2))
     (folder / "space").mkdir()
     png(folder / "space" / "fc-grid.png", IMAGES[0])
     results.save(folder / "space" / "fc", "embedding", {"layer": "<i>fc</i>", "names": EVIL},

@@ -105,7 +105,7 @@ def test_it_is_taken_up_row_by_row(found: Ablation, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(module, "_errors", stops)
     with pytest.raises(KeyboardInterrupt):
         run(state=tmp_path / "state")
-    half = Ablation.load(tmp_path / "state")
+    half = module.kept(tmp_path / "state").furthest()
     assert np.isfinite(half.seconds).sum() == 3 and np.isnan(half.validation_top1[1, 1])
     assert half.table().splitlines()[3].split()[4] == "-"
     json.dumps(half.summary, allow_nan=False)
@@ -120,8 +120,31 @@ def test_it_is_taken_up_row_by_row(found: Ablation, tmp_path: Path, monkeypatch:
     assert not calls
 
 
+def test_a_kill_while_the_state_is_written_loses_no_training(found: Ablation, tmp_path: Path,
+                                                             monkeypatch: pytest.MonkeyPatch,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    """The old folder is aside and the new one not yet in its place, or it is there and damaged."""
+    state, keeper = tmp_path / "state", module.kept(tmp_path / "state")
+    for trained in (3, 4, 5):
+        part = replace(found, seconds=np.where(np.arange(found.seconds.size) < trained, found.seconds.ravel(), np.nan
+                                               ).reshape(found.seconds.shape))
+        keeper.save(part)
+    newest = state / "0"
+    newest.rename(state / ".0.x.old")
+    assert np.isfinite(module.kept(state).furthest().seconds).sum() == 4
+    (state / ".0.x.old").rename(newest)
+    for path in newest.rglob("*seconds*"):
+        path.write_bytes(path.read_bytes()[:-1])
+    calls: list[Any] = []
+    monkeypatch.setattr(module, "_errors", lambda *arguments: calls.append(arguments) or (0.0, 0.0, 0.0, 0.0))
+    run(state=state)
+    assert len(calls) == found.seconds.size - 4 and "going on from the other state" in capsys.readouterr().err
+    with keeper.locked(), pytest.raises(BlockingIOError, match="another process is at work on this state of ablation"):
+        run(state=state)
+
+
 def test_a_state_of_another_ablation_is_refused(found: Ablation, tmp_path: Path) -> None:
-    found.save(tmp_path / "state")
+    module.kept(tmp_path / "state").save(found)
     with pytest.raises(ResultError, match="another ablation \\(seeds differ\\)"):
         run(state=tmp_path / "state", seeds=(0, 2))
     with pytest.raises(ResultError, match="settings differ"):

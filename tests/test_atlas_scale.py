@@ -135,7 +135,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path: Path, whole: Atl
     content[-1] ^= 1
     newest.write_bytes(content)
     last = Stopping()
-    assert same(run(last, state=state), whole) and "going on from the state before" in capsys.readouterr().err
+    assert same(run(last, state=state), whole) and "going on from the other state" in capsys.readouterr().err
     for name in ("0", "1"):
         (state / name / "manifest.json").write_text("{")
     with pytest.raises(ResultError, match="manifest"):

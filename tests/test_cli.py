@@ -296,6 +296,8 @@ def test_force_keeps_what_is_read(run: Run, work: Path, tmp_path: Path) -> None:
     one_line(run("atlas", work / "tiny.safetensors", images, "--out", out, "--force"), "images", "is read")
     one_line(run("project", work / "tiny.safetensors", images / "picture 0.png", "--unit", "conv1:0", "--out", out,
                  "--force"), "picture 0", "is read")
+    one_line(run("embed", work / "tiny.safetensors", images, "--out", out, "--force"), "images", "is read")
+    one_line(run("explain", model, work / "images" / "picture 0.png", "--out", out, "--force"), "tiny", "is read")
     one_line(run("merge", out, "--out", out, "--force"), "is read")
     assert model.exists() and images.exists()
 

@@ -113,6 +113,9 @@ def test_the_manifest_tells_data_sets_apart(tmp_path: Path) -> None:
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": [0]}, ValueError, "labels.shape"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": [0.5, 1]}, TypeError, "integers"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": [0, 5], "class_names": ["a"]}, ValueError, "-1"),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": [0, -2]}, ValueError, "labels is .-2, 0."),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.array([0, 2**63], np.uint64)}, ValueError,
+         "9223372036854775808"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "names": ["a"]}, ValueError, "names"),
     ],
 )

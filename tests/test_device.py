@@ -265,6 +265,45 @@ def test_crops(cuda):
     same(cuda.to_numpy(ops.clear_outside(x, tile)), expected)
 
 
+WITHOUT_KERNELS = {
+    "leaky_relu": lambda x, y: ops.leaky_relu(x, 0.1),
+    "leaky_relu_gradient": lambda x, y: ops.leaky_relu_gradient(y, x, y[:1, :1, :1]),
+    "clip": lambda x, y: ops.clip(x, -0.5, 0.7),
+    "clip_backward": lambda x, y: ops.clip_backward(y, x, -0.5, 0.7, rule="guided"),
+    "sigmoid": lambda x, y: ops.sigmoid(x),
+    "sigmoid_gradient": lambda x, y: ops.sigmoid_gradient(y, x),
+    "tanh": lambda x, y: ops.tanh(x),
+    "tanh_gradient": lambda x, y: ops.tanh_gradient(y, x),
+    "log_softmax": lambda x, y: ops.log_softmax(x),
+    "log_softmax_gradient": lambda x, y: ops.log_softmax_gradient(y, x),
+    "subtract": lambda x, y: ops.subtract(x, y),
+    "multiply": lambda x, y: ops.multiply(x, y),
+    "divide": lambda x, y: ops.divide(x, y),
+    "scale": lambda x, y: ops.scale(x, y[:1, :1, :1], y[:, :, :1]),
+    "expand": lambda x, y: ops.expand(x[:, :1], x.shape),
+    "reduce_to": lambda x, y: ops.reduce_to(x, (1, 1, 4)),
+    "rearrange": lambda x, y: ops.rearrange(x, (5, 6, 2, 2), (0, 1, 3, 2), (5, 6, 4)),
+    "pad": lambda x, y: ops.pad(x, (1, -1, 2, 0), (0, 1), value=0.5),
+    "pad reflect": lambda x, y: ops.pad(x, (1, 2, 2, 0), mode="reflect"),
+    "pad_gradient": lambda x, y: ops.pad_gradient(x, (2, 3, 4, 4), (1, 1, 2, 0), mode="edge"),
+    "resize": lambda x, y: ops.resize(x, (7, 4)),
+    "resize linear": lambda x, y: ops.resize(x, (7, 4), mode="linear"),
+    "resize_gradient": lambda x, y: ops.resize_gradient(x, (2, 3, 4, 4), mode="linear"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_KERNELS)
+def test_operations_without_kernels(cuda, name):
+    """CuPy computes them: nothing comes down, and nothing goes up but where a resizing reads."""
+    x, y = (np.random.default_rng(seed).standard_normal((2, 5, 6, 4)).astype(np.float32) for seed in (0, 1))
+    expected = WITHOUT_KERNELS[name](x, y)
+    there = [cuda.asarray(each) for each in (x, y)]
+    stand_in.copies.clear()
+    found = WITHOUT_KERNELS[name](*there)
+    assert set(stand_in.copies) <= ({"up"} if "resize" in name else set())
+    same(cuda.to_numpy(found), expected)
+
+
 def test_out_of_memory(cuda, monkeypatch):
     monkeypatch.setattr(stand_in, "LIMIT", 1000)
     with pytest.raises(MemoryError, match=r"shape \(1, 20, 20, 1\) needs 1600 bytes, and 1000 of the device's 1000"):

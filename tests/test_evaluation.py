@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -53,6 +56,19 @@ def test_equal_probabilities_rank_by_their_number() -> None:
     net.load_parameters({name: np.zeros_like(value) for name, value in net.parameters().items()})
     found = evaluate(net, data()[0][:CLASSES], np.arange(CLASSES))
     assert found.accuracy == 1 / CLASSES and found.top5 == 5 / CLASSES
+
+
+def test_a_batch_without_readable_images_counts_nothing() -> None:
+    net, (images, labels) = network(0), data()
+
+    class Holes(ArrayFeed):
+        def epoch(self, number: int, first_step: int = 0) -> Iterator[tuple[Any, np.ndarray]]:
+            for batch, numbers in super().epoch(number, first_step):
+                yield batch, numbers
+                yield batch[:0], numbers[:0]
+
+    found = measure([net, net], Holes(images, labels, batch_size=9, shuffle=False))
+    assert len(found.labels) == 50 and found.members[0].loss == evaluate(net, images, labels).loss
 
 
 def test_an_ensemble_averages_probabilities() -> None:

@@ -174,8 +174,12 @@ def test_a_bad_picture_fails_or_is_left_out_and_recorded() -> None:
             assert np.array_equal(batch[:, 0, 0, 0], labels) and not {0, 7, 21} & set(labels.tolist())
         assert expected is None or all(np.array_equal(a, b) for (a, _), (b, _) in zip(batches, expected, strict=True))
         expected = batches
-    with pytest.raises(ImageError, match="no other picture of this batch of 1"):
-        list(Feed(Counting(5, (3,), "skip"), Preprocessing("L"), batch_size=1).epoch(0))
+    alone = Feed(Counting(5, (3,), "skip"), Preprocessing("L"), batch_size=1, shuffle=False)
+    assert [labels.tolist() for _, labels in alone.epoch(0)] == [[0], [1], [2], [], [4]]  # steps keep their numbers
+    assert [batch.shape[0] for batch, _ in alone.epoch(0, first_step=3)] == [0, 1]
+    cropped = Feed(Counting(3, (0, 1, 2), "skip"), Preprocessing("L"), batch_size=1, augmentation=Augmentation(crop=2))
+    with pytest.raises(ImageError, match="broken .and no other of 3 pictures can be read"):
+        list(cropped.epoch(0))
     with pytest.raises(ImageError, match="no picture"):
         Feed(Counting(2, (0, 1), "skip"), Preprocessing("L"), batch_size=1)
 

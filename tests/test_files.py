@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -40,6 +41,20 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert target.read_bytes() == b"one" and os.listdir(tmp_path) == ["a.txt"]
     with pytest.raises(FileNotFoundError, match="folder"):
         atomic_write(tmp_path / "no" / "a.txt", b"")
+
+
+@pytest.mark.parametrize(("number", "named"), [(errno.ENOSPC, True), (errno.EIO, False)])
+def test_a_full_disk_is_named(tmp_path: Path, number: int, named: bool) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(number, "the system's words")
+
+    with pytest.raises(OSError, match="words") as written:
+        atomic_write(tmp_path / "a.txt", fails)
+    with pytest.raises(OSError, match="words") as filled, atomic_folder(tmp_path / "b"):
+        fails()
+    for caught, name in ((written, "a.txt"), (filled, "b")):
+        assert str(caught.value).endswith(f"words: {str(tmp_path / name)!r}") == named
+    assert os.listdir(tmp_path) == []
 
 
 def test_what_the_disk_changed_is_found_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

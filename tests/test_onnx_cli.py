@@ -72,6 +72,29 @@ def test_convert_and_project(model: Path, tmp_path: Path, capsys: pytest.Capture
     assert "preprocessing" in error and "torchvision" in error
 
 
+def test_fine_tuning_and_evaluating(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that says neither how large its input is nor what pixels become, on three classes instead of two."""
+    generator = np.random.default_rng(2)
+    for name in ("a", "b", "c"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = generator.integers(0, 255, (24, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.png")
+    said = ["--input-size", "20", "--preprocessing", "zero-one"]
+    words = ["train", model, tmp_path / "data", "--recipe", "adam-study", "--epochs", "1", "--out", tmp_path / "run"]
+    assert call(*words) == 2 and "input_shape" in capsys.readouterr().err
+    assert call(*words, *said[:2]) == 2 and "--preprocessing" in capsys.readouterr().err
+    assert call(*words, *said) == 0
+    assert call("train", "--resume", "--epochs", "2", "--out", tmp_path / "run") == 0
+    tuned = tmp_path / "run" / "model.safetensors"
+    assert zfcore.load(tuned).class_names == ["a", "b", "c"] and call("evaluate", tuned, tmp_path / "data") == 0
+    assert call("train", "mnist", tmp_path / "data", "--recipe", "adam-study", "--out", tmp_path / "no", *said) == 2
+    capsys.readouterr()
+    (tmp_path / "data" / "c").rename(tmp_path / "c")
+    assert call("evaluate", model, tmp_path / "data", *said, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 6
+
+
 def test_a_broken_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"no model")

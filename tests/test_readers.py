@@ -79,11 +79,12 @@ def wrong_idx(data: bytes) -> list[tuple[bytes, str]]:
         (data + b"xy", f"byte {len(data)}: goes on after the 12 x 5 x 4"),
         (data[:4] + b"\xff" * 12, "declares 4294967295 x 4294967295 x 4294967295 bytes; allowed: at most"),
         (data[:4] + struct.pack(">3I", 1, 2**31, 1) + data[16:], "its header declares 1 x 2147483648 x 1"),
+        (data[:4] + struct.pack(">3I", 3, 0, 4), "byte 8: declares pictures of 0 x 4 pixels"),
     ]
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("number", range(10))
 def test_a_damaged_idx_file_says_where(tmp_path: Path, packed: bool, number: int) -> None:
     data, said = wrong_idx(idx(GRAY))[number]
     path = tmp_path / "images"

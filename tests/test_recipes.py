@@ -178,5 +178,13 @@ def test_feeds_fit_the_network() -> None:
         training_feed(models.build("convnetjs"), images, config.changed(**{"augmentation.crop": 30}))
     with pytest.raises(ValueError, match="crops is 10; allowed: 1"):
         held_out_feed(models.build("convnetjs"), images, crops=10)
-    with pytest.raises(ValueError, match="no class"):
+    for call in (training_feed, held_out_feed):
+        more = [config] if call is training_feed else []
+        with pytest.raises(ValueError, match="highest class is 2; allowed: 0 to 1"):
+            call(models.build("convnetjs", classes=2), small, *more)
+    with pytest.raises(ValueError, match="^pictures have no class"):
         class_count(Arrays(pixels))
+    with pytest.raises(ValueError, match="2 of 12 pictures have no class, such as 'image-00005'"):
+        class_count(Arrays(pixels, [-1 if index in (5, 7) else index % 3 for index in range(12)]))
+    with pytest.raises(ValueError, match="no pictures"):
+        class_count(Arrays(pixels[:0], []))

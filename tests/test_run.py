@@ -18,11 +18,12 @@ from training_cases import COUNT, begin, feeds, images, network, result
 
 import zfcore
 from zfcore import files
+from zfcore.formats import safetensors
 from zfcore.training import SGD, Adam, ArrayFeed, NonFiniteLoss, measure
 from zfcore.training.checkpoint import CheckpointError, Generations
 from zfcore.training.loop import Training
 from zfcore.training.run import train
-from zfcore.training.schedules import ByHand, LinearDecay, Plateau
+from zfcore.training.schedules import ByHand, Constant, LinearDecay, Plateau
 
 GENERATIONS = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
 
@@ -73,6 +74,27 @@ def test_what_a_run_leaves(whole: Path) -> None:
     assert net.algorithm == "direct"
     picture = np.asarray(Image.open(whole / "curves.png"))
     assert picture.shape[1] > 900 and (picture < 128).any()
+
+
+def test_models_of_chosen_epochs_are_kept_and_resumed_runs_keep_the_same(whole: Path, tmp_path: Path) -> None:
+    begin(tmp_path / "kept", keep=(0, 2, 4))
+    names = [path.name for path in sorted((tmp_path / "kept").glob("epoch-*"))]
+    assert names == ["epoch-0000.safetensors", "epoch-0002.safetensors", "epoch-0004.safetensors"]
+    kept = [safetensors.load(tmp_path / "kept" / name).parameters() for name in names]
+    assert all(np.array_equal(kept[0][name], value) for name, value in network().parameters().items())
+    last = safetensors.load(whole / "model.safetensors").parameters()
+    assert all(np.array_equal(kept[2][name], value) for name, value in last.items())
+    assert any(not np.array_equal(kept[1][name], value) for name, value in last.items())
+    begin(tmp_path / "parts", epochs=2, keep=(0, 2, 4), schedule=Constant())
+    begin(tmp_path / "parts", epochs=4, keep=(0, 2, 4), schedule=Constant(), resume=True)
+    begin(tmp_path / "one", epochs=4, keep=(0, 2, 4), schedule=Constant())
+    for name in names:
+        parts, one = (safetensors.load(tmp_path / folder / name).parameters() for folder in ("parts", "one"))
+        assert all(np.array_equal(parts[key], value) for key, value in one.items())
+    begin(tmp_path / "kept", epochs=1, force=True)
+    assert not list((tmp_path / "kept").glob("epoch-*"))
+    with pytest.raises(ValueError, match="keep is -1; allowed"):
+        begin(tmp_path / "bad", keep=(-1,))
 
 
 def test_equals_the_loop_without_a_folder(whole: Path) -> None:
@@ -207,6 +229,48 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_checkpoint(tmp_path: Pa
     assert saved is not None and saved.place == (1, 1) and saved.first_not_finite() is None
 
 
+def test_a_model_that_is_not_a_number_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The values go bad in the last step of the first epoch, whose model would be the best so far."""
+    kept = SGD._update
+
+    def spoils(self: SGD, ops: Any, name: str, weight: Any, gradient: Any, rate: float) -> None:
+        kept(self, ops, name, weight, gradient, rate)
+        if self.steps == 3 and name == "fc3.weight":
+            weight[:] = np.nan
+
+    monkeypatch.setattr(SGD, "_update", spoils)
+    with pytest.raises(NonFiniteLoss, match=r"step 3.*'fc3'.*after 0 epochs and 0 steps, stays"):
+        begin(tmp_path / "run")
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+# The log
+
+
+@pytest.mark.parametrize("lost", ["its last bytes", "all of it", "a bit in it"])
+def test_a_damaged_log_is_said_and_the_run_comes_to_its_end(whole: Path, tmp_path: Path, lost: str,
+                                                            monkeypatch: pytest.MonkeyPatch,
+                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 8)
+        with pytest.raises(Stop):
+            begin(tmp_path / "run", checkpoint_seconds=0)
+    path = tmp_path / "run" / "log.jsonl"
+    content = path.read_bytes()
+    path.write_bytes({"its last bytes": content[:-20], "all of it": b"", "a bit in it": content.replace(b":", b";", 1)
+                      }[lost])
+    begin(tmp_path / "run", resume=True)
+    assert ("has lost" in capsys.readouterr().err) == (lost != "a bit in it")
+    found, expected = result(whole), json.loads((whole / "summary.json").read_text())
+    for name in ("model.safetensors", "best.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["loss"] == expected["loss"] and summary["best"] == expected["best"]
+    if lost != "a bit in it":  # whole lines are left, and nothing stands between them
+        rows = result(tmp_path / "run")["log"]
+        assert [row for row in found["log"] if row in rows] == rows
+
+
 # Checkpoints
 
 
@@ -241,7 +305,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole: Path, tmp_path
     capsys.readouterr()
     begin(tmp_path / "run", resume=True)
     told = capsys.readouterr().err
-    assert newest in told and "damaged" in told and "going on from the checkpoint before it" in told
+    assert newest in told and "damaged" in told and "going on from the other checkpoint" in told
     assert "epoch 2 of 4, step 1 of 3 of the next" in told
     assert result(tmp_path / "run") == result(whole)
 
@@ -336,6 +400,8 @@ def test_bad_arguments(tmp_path: Path) -> None:
             train(tmp_path / "run", network(), feed, SGD(), **{"epochs": 1, **options})
         with pytest.raises(ValueError, match="fc9"):
             train(tmp_path / "run", network(), feed, SGD(factors={"fc9": 2.0}), epochs=1)
+        with pytest.raises(ValueError, match="not every layer with parameters"):
+            train(tmp_path / "run", network(), feed, SGD(), epochs=1, frozen=("conv1", "norm1", "fc2", "fc3"))
         assert not (tmp_path / "run").exists()
 
 
@@ -410,6 +476,7 @@ def test_a_full_disk_loses_nothing(whole: Path, tmp_path: Path, where: str, monk
                 break
             except OSError as error:
                 assert error.errno == errno.ENOSPC
+                assert where not in ("write", "fsync") or str(folder) in str(error)  # the system does not say where
         times += 1
         assert not [path.name for path in folder.iterdir() if path.name.endswith(".tmp")]
         if before:

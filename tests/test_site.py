@@ -254,6 +254,7 @@ def test_a_runs_page_has_its_log(site: Path, pages: dict[str, Page], saved: list
     last = [each for each in epochs if each["kind"] == "epoch"][-1]
     assert f"{last['validation_loss']:.4g}" in page.text and f"{last['loss']:.4g}" in page.text
     assert len(page.every("svg", "aria-label")) == 3 and page.every("img", "src")
+    assert "as it began" in page.text and "after epoch 2" in page.text and "after epoch 1" not in page.text
     assert (site / "run/trained/log.jsonl").read_bytes() == (saved[7] / "log.jsonl").read_bytes()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,10 +134,15 @@ def test_what_is_written(work: Path, run: Run) -> None:
 
 
 def test_goes_on_with_more_epochs_and_equals_a_whole_run(work: Path, tmp_path: Path, run: Run) -> None:
-    assert run(*command(work, tmp_path / "run", "--epochs", "2"))[0] == 0
+    assert run(*command(work, tmp_path / "run", "--epochs", "2", "--keep", "1,4"))[0] == 0
     code, _, err = run("train", "--resume", "--out", tmp_path / "run", "--epochs", "4", "--log-every", "1")
     assert code == 0 and "going on after epoch 2 of 4" in err
     assert result(tmp_path / "run") == result(work / "run")
+    # What to keep was said once; other epochs may be chosen later.
+    assert sorted(path.name for path in (tmp_path / "run").glob("epoch-*")) == [
+        "epoch-0001.safetensors", "epoch-0004.safetensors"]
+    assert run("train", "--resume", "--out", tmp_path / "run", "--epochs", "5", "--keep", "5")[0] == 0
+    assert (tmp_path / "run" / "epoch-0005.safetensors").is_file()
 
 
 def start(*words: object) -> subprocess.Popen[str]:
@@ -192,6 +198,22 @@ def test_fine_tuning(work: Path, tmp_path: Path, run: Run) -> None:
     assert code == 0 and "begun anew: fc2, fc3;" in err
 
 
+def test_a_model_without_preprocessing_is_told_one(work: Path, tmp_path: Path, run: Run) -> None:
+    net = network()
+    net.preprocessing = None
+    zfcore.save(net, tmp_path / "bare.safetensors")
+    (tmp_path / "pixels.json").write_text(json.dumps({"channels": "L", "mean": 100.0, "scale": 0.02, "size": 8,
+                                                      "crop": 8}))
+    words = ["train", tmp_path / "bare.safetensors", work / "train", "--recipe", "adam-study", "--epochs", "1", "--out",
+             tmp_path / "run"]
+    one_line(run(*words), "bare.safetensors", "--preprocessing")
+    one_line(run("evaluate", tmp_path / "bare.safetensors", work / "test"), "bare.safetensors", "--preprocessing")
+    assert run(*words, "--preprocessing", tmp_path / "pixels.json")[0] == 0
+    assert run("train", "--resume", "--out", tmp_path / "run", "--epochs", "2")[0] == 0
+    found = zfcore.load(tmp_path / "run" / "model.safetensors").preprocessing
+    assert found is not None and float(found.mean) == 100.0
+
+
 def test_initial_parameters_of_a_built_in_network(tmp_path: Path, run: Run) -> None:
     net = zfcore.models.build("mnist", classes=10)
     zfcore.save(net.initialize(8), tmp_path / "ten.safetensors")
@@ -228,6 +250,14 @@ def test_evaluate(work: Path, tmp_path: Path, run: Run) -> None:
     assert rows[0][1:] == ["bottom", "left", "top"] and sum(int(cell) for row in rows[1:] for cell in row[1:]) == 15
     assert np.asarray(Image.open(tmp_path / "found" / "confusion.png")).std() > 0
     one_line(run("evaluate", ensemble, work / "test", "--out", tmp_path / "found"), "--force")
+    shutil.copytree(work / "test", tmp_path / "test")
+    bad = tmp_path / "test" / "top" / "4.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    one_line(run("evaluate", model, tmp_path / "test"), "top/4.png")
+    code, out, _ = run("evaluate", model, tmp_path / "test", "--on-bad-image", "skip", "--batch-size", 1)
+    assert code == 0 and "on 14 pictures" in out and out.endswith("left out, as they could not be read: 1 picture\n")
+    out = run("evaluate", model, tmp_path / "test", "--on-bad-image", "skip", "--crops", "10", "--json")[1]
+    assert list(json.loads(out)["skipped"]) == ["top/4.png"]
 
 
 def test_what_evaluate_refuses(work: Path, run: Run) -> None:
@@ -244,12 +274,16 @@ def test_what_evaluate_refuses(work: Path, run: Run) -> None:
 
 @pytest.mark.parametrize(("more", "expected"), [
     (["--epochs", "0"], "--epochs is '0'"), (["--batch-size", "x"], "--batch-size"), (["--seed", "-1"], "--seed"),
-    (["--learning-rate", "fast"], "--learning-rate"), (["--set", "epochs"], "KEY=VALUE"),
+    (["--learning-rate", "fast"], "--learning-rate"), (["--learning-rate", "0"], "a number above 0"),
+    (["--set", "epochs"], "KEY=VALUE"),
     (["--set", "optimizer.speed=1"], "speed"), (["--recipe", "zeiler"], "krizhevsky, zf"),
     (["--recipe", "nothing.toml"], "no such file"), (["--validation", "1.5"], "a share above 0"),
     (["--validation", "nowhere"], "nowhere"), (["--freeze", "conv9"], "conv1, pool1"),
     (["--factors", "fc3"], "LAYER=X"), (["--factors", "fc9=1"], "fc3"), (["--replace", "conv9"], "conv9"),
     (["--initial", "x.safetensors"], "--initial is for built-in names"), (["--checkpoint-every", "-1"], "number >= 0"),
+    (["--freeze", "conv1,norm1,fc2,fc3"], "not every layer"),
+    (["--preprocessing", "sepia"], "sepia"),
+    (["--keep", "1,x"], "--keep is '1,x'"), (["--keep", "-1"], "--keep"),
     (["--on-bad-image", "x"], "fail, skip"), (["--device", "tpu"], "cpu"), (["--resume", "--force"], "one of them")])
 def test_what_train_refuses(work: Path, tmp_path: Path, run: Run, more: list[str], expected: str) -> None:
     one_line(run(*command(work, tmp_path / "run", *more)), expected)
@@ -258,13 +292,18 @@ def test_what_train_refuses(work: Path, tmp_path: Path, run: Run, more: list[str
 
 def test_what_train_refuses_of_data_and_folders(work: Path, tmp_path: Path, run: Run) -> None:
     model, data = work / "tiny.safetensors", work / "train"
-    for words, expected in (
+    for label, name in ((7, "seven"), (0, "one")):
+        (work / f"{name}.csv").write_text(f"path,label\ntest/top/0.png,{label}\n")
+    for words, *expected in (
             ([], "MODEL is missing"), ([model], "DATA is missing"), ([model, work / "train" / "top"], "no class"),
             (["lenet", data], "no built-in name"), ([model, work / "nothing"], "nothing"),
             ([model, data, "--recipe", "zf"], "--validation is missing"),
-            ([model, data, "--validation", work / "other"], "'middle'")):
+            ([model, data, "--validation", work / "other"], "'middle'"),
+            ([model, data, "--validation", work / "test" / "top"], "--validation", "no class"),
+            ([model, data, "--validation", work / "seven.csv"], "highest class is 7"),
+            ([model, work / "one.csv"], "1 class; allowed: 2")):
         recipe = [] if "--recipe" in words else ["--recipe", "adam-study"]
-        one_line(run("train", *words, *recipe, "--out", tmp_path / "run"), expected)
+        one_line(run("train", *words, *recipe, "--out", tmp_path / "run"), *expected)
         assert not (tmp_path / "run").exists(), words
     one_line(run("train", model, data, "--out", tmp_path / "no" / "run"), "parent folder")
     one_line(run("train", model, data, "--out", work / "run"), "holds a run", "--resume", "--force")
@@ -272,6 +311,8 @@ def test_what_train_refuses_of_data_and_folders(work: Path, tmp_path: Path, run:
     one_line(run("train", "--resume", "--out", work / "run", "--seed", "4"), "seed is 4", "begun with 3")
     one_line(run("train", "--resume", "--out", work / "run", "--learning-rate", "0.5"),
              "learning rate of epoch 1 was 0.05 and would now be 0.5")
+    one_line(run("train", work / "run" / "best.safetensors", data, "--force", "--out", work / "run"),
+             "best.safetensors", "will not replace what is read")
     one_line(run("train", "--resume", "--out", work), "and no run")
     one_line(run("train", "--resume", "--out", tmp_path / "none"), "MODEL is missing")
     (tmp_path / "bad").mkdir()
@@ -289,8 +330,29 @@ def test_a_bad_picture_fails_or_is_left_out_and_recorded(tmp_path: Path, run: Ru
     one_line(run(*words), "top/2.png")
     for more in (["--force"], ["--resume", "--epochs", "2"]):
         code, out, _ = run(*words, "--on-bad-image", "skip", *more)
-        assert code == 0 and "1 pictures could not be read" in out
+        assert code == 0 and "1 picture could not be read" in out
         assert list(json.loads((tmp_path / "run" / "summary.json").read_text())["skipped"]) == ["top/2.png"]
+
+
+def test_defaults_may_be_said_and_bad_pictures_left_out_from_now_on(tmp_path: Path, run: Run) -> None:
+    pictures(tmp_path / "pictures", 4, 0)
+    zfcore.save(network(), tmp_path / "tiny.safetensors")
+    words = ["train", tmp_path / "tiny.safetensors", tmp_path / "pictures", "--recipe", "adam-study", "--out",
+             tmp_path / "run", "--epochs"]
+    assert run(*words, "1")[0] == 0
+    one_line(run(*words, "2", "--resume", "--seed", "1"), "begun with 0")
+    bad = tmp_path / "pictures" / "top" / "2.png"
+    bad.write_bytes(bad.read_bytes()[:-30] + bytes(30))  # of the same size
+    one_line(run(*words, "2", "--resume", "--seed", "0"), "top/2.png")
+    code, out, _ = run(*words, "2", "--resume", "--on-bad-image", "skip")
+    assert code == 0 and "1 picture could not be read" in out
+
+
+def test_a_log_that_was_lost_costs_no_more_than_the_log(work: Path, tmp_path: Path, run: Run) -> None:
+    assert run(*command(work, tmp_path / "run"))[0] == 0
+    (tmp_path / "run" / "log.jsonl").unlink()
+    code, out, err = run("train", "--resume", "--out", tmp_path / "run")
+    assert code == 0 and out.startswith("4 epochs") and "has lost" in err
 
 
 def test_a_changed_picture_is_noticed(tmp_path: Path, run: Run) -> None:

@@ -17,6 +17,7 @@ from zfcore import layers
 from zfcore.data import Arrays, ImageError, Images, folds, subset
 from zfcore.network import Network
 from zfcore.pictures import pascal_picture, table_picture, transfer_picture
+from zfcore.pictures.transfer import percent
 from zfcore.preprocessing import Preprocessing
 from zfcore.study.classifiers import (
     average_precision,
@@ -34,9 +35,9 @@ RANDOM = np.random.default_rng(3)
 SIDE = 12
 
 
-def network(seed: int = 0) -> Network:
+def network(seed: int = 0, maps: int = 4) -> Network:
     net = Network("small", (SIDE, SIDE, 1), preprocessing=Preprocessing("L", 110.0, 0.02))
-    net.add("conv1", layers.Convolution(4, 3, padding=1, activation="relu"))
+    net.add("conv1", layers.Convolution(maps, 3, padding=1, activation="relu"))
     net.add("pool1", layers.MaxPool(2, 2))
     net.add("conv2", layers.Convolution(5, 3, activation="relu"))
     net.add("flat", layers.Flatten())
@@ -263,7 +264,31 @@ def test_transfer_with_gaps_among_the_classes() -> None:
     found = transfer(NET, Arrays(IMAGES.images, labels), "conv1", per_class=(3,), count=1, classifier="svm", cells=3,
                      progress=False)
     assert found.classes.shape == (1, 1, 1, 1, 2) and found.test_pictures.tolist() == [14]
-    assert found.table()[0][3].tolist() == [0.0] and found.classes.mean() > 0.8
+    assert np.isnan(found.table()[0][3]).tolist() == [True] and found.classes.mean() > 0.8  # one fold has no deviation
+    assert found.summary["accuracy"]["network"]["conv1"]["deviation"] == [None]
+    assert transfer_picture(found).std() > 5 and percent(0.5, np.nan) == "50.0" and percent(0.5, 0.01) == "50.0 ± 1.0"
+
+
+def test_a_class_without_readable_pictures_is_an_error_or_left_out() -> None:
+    class Broken(Images):
+        def __init__(self, bad: Any) -> None:
+            super().__init__(IMAGES.names, IMAGES.labels, on_bad="skip")
+            self.bad = set(np.asarray(bad).tolist())
+
+        def load(self, index: int, preprocessing: Any) -> np.ndarray:
+            if index in self.bad:
+                raise ImageError("broken")
+            return IMAGES.load(index, preprocessing)
+
+        def _content(self) -> list[Any]:
+            return []
+
+    (train, test), = folds(IMAGES, 2, 1, 3)
+    with pytest.raises(ValueError, match="none of whose training pictures"):
+        transfer(NET, Broken(train[:2]), "conv1", per_class=(2,), count=1, most=3, progress=False)
+    found = transfer(NET, Broken(test[:3]), "conv1", per_class=(2,), count=1, most=3, progress=False)
+    assert np.isnan(found.classes[0, 0, 0, 0]).tolist() == [True, False, False]
+    assert found.accuracies[0, 0, 0, 0] == found.classes[0, 0, 0, 0, 1:].mean()
 
 
 def test_from_scratch_learns_and_leaves_the_network_alone() -> None:
@@ -282,7 +307,9 @@ def test_from_scratch_learns_and_leaves_the_network_alone() -> None:
     ({"per_class": (10,)}, ValueError, "class '<0>' has 10 pictures"), ({"per_class": (0,)}, ValueError, "per_class"),
     ({"classifier": "tree"}, ValueError, "classifier"), ({"strengths": ()}, ValueError, "strengths"),
     ({"pooling": "median"}, ValueError, "pooling"), ({"cells": 0}, ValueError, "cells"),
-    ({"networks": {}}, ValueError, "networks"), ({"images": Arrays(IMAGES.images)}, ValueError, "labels")])
+    ({"networks": {}}, ValueError, "networks"),
+    ({"networks": {"a": NET, "b": network(maps=3)}}, ValueError, "size of 'conv1' is .6, 6, 3.; allowed: .6, 6, 4."),
+    ({"images": Arrays(IMAGES.images)}, ValueError, "labels")])
 def test_bad_settings(options: dict[str, Any], error: type[Exception], said: str) -> None:
     given = {"networks": NET, "images": IMAGES, "layers": "conv1", "per_class": (2,), "count": 1} | options
     with pytest.raises(error, match=said):
@@ -348,6 +375,9 @@ def test_pictures() -> None:
                      cells=2, scratch_epochs=1, progress=False)
     assert found.scratch is not None and found.scratch.shape == (2, 2, 3)
     assert found.table()[-1][:2] == ("from scratch", "1 epochs")
+    other = transfer({"pretrained": NET}, IMAGES, "fc3", per_class=(1, 3), count=2, cells=2, scratch_epochs=1,
+                     batch_size=5, progress=False)
+    assert np.array_equal(found.scratch, other.scratch)  # whatever the pictures at a time
     picture = transfer_picture(found)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 5
     wide = table_picture(["a", "b", "c"], [["x" * 40, "y", "1"]])

@@ -10,6 +10,8 @@ import numpy as np
 LONGEST = 2**31 - 1  # of windows and steps: products of two of them fit the kernels' integers
 FARTHEST = 2**60  # padding: sums of a few of them fit
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+SHORT = {np.dtype(np.float16): "float16", np.dtype(np.uint16): "bfloat16"}  # of 16 bits; bfloat16 as its bits
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 
 
 def fail(where: str, argument: str, value: Any, allowed: str, error: type[Exception] = ValueError) -> NoReturn:
@@ -51,14 +53,43 @@ def padding(where: str, value: Any) -> tuple[int, int, int, int]:
     return vertical, vertical, horizontal, horizontal
 
 
-def floats(where: str, argument: str, array: Any, rank: int | None = None) -> None:
-    """Require a floating-point array (float32 or float64) of the given rank."""
+def floats(where: str, argument: str, array: Any, rank: int | None = None, backend: Any = None) -> None:
+    """Require a floating-point array (float32 or float64) of the given rank.
+
+    With a backend: float16, and bfloat16 as its bits, too, where the backend has kernels for them.
+    """
     dtype = getattr(array, "dtype", None)
     if dtype is None or dtype not in FLOATS:  # NumPy takes None for float64
-        fail(where, f"{argument}.dtype", dtype if dtype is not None else type(array).__name__,
-             "an array of float32 or float64", TypeError)
+        name = SHORT.get(dtype) if backend is not None and isinstance(dtype, np.dtype) else None
+        if name is None or name not in backend.PRECISIONS:
+            without = "" if name is None else f" (the backend {backend.name!r} has no kernels of 16 bits; 'cuda' has)"
+            fail(where, f"{argument}.dtype", name or (dtype if dtype is not None else type(array).__name__),
+                 "an array of float32 or float64" + without, TypeError)
     if rank is not None:
         require(array.ndim == rank, where, f"{argument}.shape", tuple(array.shape), f"{rank} dimensions")
+
+
+def precision(where: str, value: Any, array: Any, backend: Any) -> str:
+    """The name of what products are made of; None: what the array's own type says.
+
+    Raises
+    ------
+    ValueError : no such name, none of this backend, or none for arrays of this type
+    """
+    own = SHORT.get(array.dtype, "float32")
+    if value is None:
+        return own
+    one_of(where, "precision", value, PRECISIONS)
+    require(value in backend.PRECISIONS, where, "precision", value,
+            f"{_listed(backend.PRECISIONS)} on the backend {backend.name!r}")
+    allowed = PRECISIONS if array.dtype == FLOATS[0] else ("float32", own) if array.dtype in SHORT else ("float32",)
+    kind = "bfloat16" if own == "bfloat16" else array.dtype
+    require(value in allowed, where, "precision", value, f"{_listed(dict.fromkeys(allowed))} for arrays of {kind}")
+    return str(value)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " or ".join(map(repr, names))
 
 
 def same_dtype(where: str, **arrays: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -42,6 +43,20 @@ def _creation_mask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give errors of a full disk, which name no file, the name of what is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 class Sink:
@@ -87,7 +102,7 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[Sink], object] 
     prefix = f".{target.name[:100]}."
     descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=_parent(target))
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with naming(target), os.fdopen(descriptor, "w+b") as file:
             sink = Sink(file)
             if isinstance(writer, (bytes, bytearray, memoryview)):
                 sink.write(writer)
@@ -149,12 +164,13 @@ def atomic_folder(path: str | os.PathLike[str], force: bool = False) -> Iterator
         raise FileExistsError(f"{target} is not a folder; remove it or choose another name")
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=_parent(target)))
     try:
-        yield temporary
-        for folder, _, names in os.walk(temporary):
-            for name in names:
-                with open(os.path.join(folder, name), "rb") as file:
-                    os.fsync(file.fileno())
-            _sync_folder(Path(folder))
+        with naming(target):
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in names:
+                    with open(os.path.join(folder, name), "rb") as file:
+                        os.fsync(file.fileno())
+                _sync_folder(Path(folder))
         os.chmod(temporary, 0o777 & ~_creation_mask())
         _replace_folder(temporary, target, force)
     except BaseException:

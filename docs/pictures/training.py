@@ -1,9 +1,8 @@
-"""Draw first-layer filters over a run's steps, and with and without renormalisation.
+"""Draw first-layer filters over a run's epochs, and with and without renormalisation.
 
     python docs/pictures/training.py WITH WITHOUT
 
-WITH and WITHOUT are folders of checkpoints of two runs of `zfcore train`, copied on the way. Prints what the
-filters' sizes were.
+WITH and WITHOUT are folders of two runs, `zfcore train --keep 0,1,2,4,6`. Prints what the filters' sizes were.
 """
 
 from __future__ import annotations
@@ -13,20 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+import zfcore
 from zfcore.pictures import filter_picture, png, titled_panels
-from zfcore.training.checkpoint import Checkpoint
 
 TARGET = Path(__file__).with_name("training")
 LAYER = "conv1.weight"
 
 
-def steps(folder: Path) -> dict[int, np.ndarray]:
-    """First-layer filters by the number of steps taken."""
-    found = {}
-    for path in sorted(folder.iterdir()):
-        checkpoint = Checkpoint.read(path)
-        found[int(checkpoint.state["optimizer_steps"])] = checkpoint.parameters[LAYER]
-    return dict(sorted(found.items()))
+def epochs(folder: Path) -> dict[int, np.ndarray]:
+    """First-layer filters by the number of epochs."""
+    return {int(path.stem.removeprefix("epoch-")): zfcore.load(path).parameters()[LAYER]
+            for path in sorted(folder.glob("epoch-*.safetensors"))}
 
 
 def sizes(filters: np.ndarray) -> str:
@@ -40,21 +36,21 @@ def sizes(filters: np.ndarray) -> str:
 def draw(kept: Path, free: Path) -> None:
     """Both pictures."""
     TARGET.mkdir(exist_ok=True)
-    runs = {"renormalised at RMS 0.1": steps(kept), "not renormalised": steps(free)}
+    runs = {"renormalised at RMS 0.1": epochs(kept), "not renormalised": epochs(free)}
     for name, found in runs.items():
-        for step, filters in found.items():
-            sys.stdout.write(f"{name}, step {step}: {sizes(filters)}\n")
+        for epoch, filters in found.items():
+            sys.stdout.write(f"{name}, epoch {epoch}: {sizes(filters)}\n")
     first, second = runs.values()
     common = max(set(first) & set(second))
     panels = []
     for name, found in runs.items():
         rms = np.sort(np.sqrt((found[common].astype(np.float64) ** 2).mean(axis=(1, 2, 3))))
-        panels.append((f"{name}, step {common}", filter_picture(found[common], columns=8, smallest=40),
+        panels.append((f"{name}, after epoch {common}", filter_picture(found[common], columns=8, smallest=40),
                        f"one scale for all 32; RMS: largest {rms[-1]:.3f}, second {rms[-2]:.3f}, "
                        f"median {np.median(rms):.3f}"))
     png(TARGET / "renormalisation.png", titled_panels(panels, side=0))
-    panels = [(f"step {step}", filter_picture(filters, columns=4, smallest=25), "")
-              for step, filters in first.items() if step != 1]
+    panels = [("as it begins" if epoch == 0 else f"epoch {epoch}", filter_picture(filters, columns=4, smallest=25), "")
+              for epoch, filters in first.items()]
     png(TARGET / "first-layer.png", titled_panels(panels, side=0))
 
 

@@ -1,9 +1,10 @@
 """Change the kernels in one place at a time: the recorded calls or a sanitizer must notice.
 
-    make mutants        (python tests/emulated/mutants.py [--only TEXT] [--part I/N])
+    make mutants        (python tests/emulated/mutants.py [--only TEXT] [--part I/N] [--missing])
 
 Each mutant is compiled into the replay program: plain first, then for ThreadSanitizer, then for
-AddressSanitizer, until one of them fails. Prints a table and the share caught; fails under 95 %.
+AddressSanitizer, until one of them fails. Prints a table and the share caught; fails under 95 %. The report beside this
+file keeps the last verdict on every mutant of the list, so the list may be run in pieces.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+REPORT = Path(__file__).with_suffix(".txt")
 BUILD = ROOT / "build"
-BASE = ["g++", "-std=c++20", "-g", "-ffp-contract=off", "-w"]
+BASE = ["g++", "-std=c++20", "-ffp-contract=off", "-w"]
 KINDS = {"plain": ["-O1"], "thread": ["-O1", "-fsanitize=thread", "-DZF_THREAD_SANITIZER"],
          "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]}
 
@@ -44,10 +46,12 @@ MUTANTS = [
     ("pooling", "|| r >= rows.end ", "", 0),
     ("pooling", "i < end; ++i, cell", "i <= end; ++i, cell", 0),
     ("gather", SYNC, "", 0),
-    ("gather", "r < g.in_rows", "r <= g.in_rows", 0),
+    ("gather", "within(r, g.in_rows)", "within(r, g.in_rows + 1)", 0),
+    ("gather", "at.middle += step.middle + over", "at.middle += step.middle", 0),
+    ("gather", "at.high += step.high + above", "at.high += step.high", 0),
     ("gather", "put(half ^ 1);", "put(half);", 0),
     ("gather", "relu && value <= 0", "relu", 0),
-    ("gather", "channel = group * g.depth + term", "channel = term", 0),
+    ("gather", "channel = group * g.depth + signal.low", "channel = signal.low", 0),
     ("gather", "filter < g.width)\n", "filter <= g.width)\n", 0),
     ("gather", "image.quotient < g.batch ? int(image.quotient) : -1", "int(image.quotient)", 0),
     ("convolution", "int((axis.first + before -", "int((axis.first -", 0),
@@ -56,7 +60,7 @@ MUTANTS = [
     ("linear", "totals[i][j] += results[i][j]", "totals[i][j] = results[i][j]", 0),
     ("linear", "i < pieces; ++i", "i < pieces - 1; ++i", 0),
     ("linear", "min(begin + piece, terms_of(g))", "begin + piece", 0),
-    ("weight_gradient", SYNC, "", 0),
+    ("weight_gradient", "at.middle * shape.stride_vertical", "at.low * shape.stride_vertical", 0),
     ("weight_gradient", "filter / filters * channels + weight % channels", "weight % channels", 0),
     ("weight_gradient", "int part = 0; part < parts", "int part = 1; part < parts", 0),
     ("weight_gradient", "window_width * shape.dilation_vertical", "window_width * shape.dilation_horizontal", 0),
@@ -77,14 +81,17 @@ MUTANTS = [
     ("convolution_tensor", "load_matrices<true>(b", "load_matrices<false>(b", 0),
     ("convolution_tensor", "2 * (j % 2) + 1]", "2 * (j % 2)]", 0),
     ("convolution_tensor", "lane / 4 + 8 * half", "lane / 4 * 2 + half", 1),
-    ("convolution_tensor", "next % stages * size", "i % stages * size", 0),
+    ("convolution_tensor", "*free = memory + (stages - 1) * size", "*free = memory + (stages - 2) * size", 0),
+    ("convolution_tensor", "own_filter + 32 * i < g.width", "own_filter < g.width", 0),
+    ("convolution_tensor", "has_term && within(place", "within(place", 0),
     ("convolution_tensor", "g.width % 2 == 0 && g.out_channels", "g.out_channels", 0),
     ("storage", "(bits >> 16 & 1)) >> 16)", "1) >> 16)", 0),
     ("storage", "(bits >> 13 & 1)) >> 13)", "1) >> 13)", 0),
     ("normalization", SYNC, "", 0),
     ("normalization", SYNC, "", 1),
     ("normalization", "before = size / 2,", "before = (size - 1) / 2,", 0),
-    ("normalization", "first = channel + i - size / 2", "first = channel + i - (size - 1) / 2", 0),
+    ("normalization", "first = channel - size / 2", "first = channel - (size - 1) / 2", 0),
+    ("normalization", "first + size + width - 1", "first + size", 0),
     ("normalization", "1 - size + size / 2", "-(size / 2)", 0),
     ("normalization", "if (!mean_is_constant) value", "value", 0),
     ("normalization", "max(row, inside.top); r < last_row", "row; r < last_row", 0),
@@ -109,31 +116,35 @@ MUTANTS = [
 ]
 
 
-def run(command: list[str | Path], limit: int = 300) -> bool:
-    """Whether the command succeeds in time."""
+def run(command: list[str | Path], limit: int = 600) -> int | None:
+    """A command's exit status; None: stopped after `limit` seconds."""
     try:
         return subprocess.run(command, capture_output=True, check=False, timeout=limit,
-                              env={**os.environ, "ZFCORE_REPLAY": "first"}).returncode == 0
+                              env={**os.environ, "ZFCORE_REPLAY": "first"}).returncode
     except subprocess.TimeoutExpired:
-        return False
+        return None
 
 
 def objects(kind: str) -> dict[str, Path]:
-    """The unchanged objects of one kind of program, made once."""
+    """The unchanged objects of one kind of program, made where a source or header is newer."""
     folder = BUILD / "mutants" / kind
     folder.mkdir(parents=True, exist_ok=True)
     made = {}
+    headers = [*(ROOT / "csrc").glob("*.*h"), *(ROOT / "csrc/emulation").glob("*.h"), *(ROOT / "bindings").glob("*.h")]
+    changed = max(path.stat().st_mtime for path in headers)
     sources = [*sorted((ROOT / "csrc").glob("*.cu")), ROOT / "csrc/emulation/runtime.cpp",
                ROOT / "tests/emulated/replay.cpp"]
     for source in sources:
         made[source.stem] = folder / f"{source.stem}.o"
+        if made[source.stem].exists() and made[source.stem].stat().st_mtime > max(changed, source.stat().st_mtime):
+            continue
         flags = [flag for flag in KINDS[kind] if source.stem != "runtime" or flag != "-fsanitize=thread"]
         subprocess.run([*BASE, *flags, "-x", "c++", "-c", source, "-o", made[source.stem]], check=True)
     return made
 
 
 def verdict(mutant: tuple[str, str, str, int], kinds: dict[str, dict[str, Path]], calls: Path) -> str:
-    """Which program noticed, or "SURVIVED"."""
+    """Which program noticed, "HANGS" or "SURVIVED"."""
     name, text, replacement, which = mutant
     folder = BUILD / "mutants/csrc"
     shutil.rmtree(folder, ignore_errors=True)
@@ -149,9 +160,33 @@ def verdict(mutant: tuple[str, str, str, int], kinds: dict[str, dict[str, Path]]
         subprocess.run([*BASE, *KINDS[kind], "-x", "c++", "-c", folder / f"{unit}.cu", "-o", changed], check=True)
         others = [path for stem, path in made.items() if stem != unit]
         subprocess.run([*BASE, *KINDS[kind], changed, *others, "-o", program], check=True)
-        if not run([program, calls, "1"]):
+        status = run([program, calls, "1"])
+        if status:
             return kind
+        if status is None:
+            return "HANGS"
     return "SURVIVED"
+
+
+def line_of(mutant: tuple[str, str, str, int]) -> str:
+    """A mutant as the report has it."""
+    return f"{mutant[0]:19} {mutant[1]!r} -> {mutant[2]!r} (occurrence {mutant[3]})"
+
+
+def known() -> dict[str, str]:
+    """The verdicts that the report keeps."""
+    lines = REPORT.read_text().splitlines() if REPORT.exists() else []
+    return {line[10:]: line[:9].strip() for line in lines if len(line) > 10 and not line.startswith("NOT RUN")}
+
+
+def keep(verdicts: dict[str, str]) -> str:
+    """Write new verdicts into the report; returns its last line, the share of all mutants."""
+    kept = known() | verdicts
+    every = [(kept.get(line_of(mutant), "NOT RUN"), line_of(mutant)) for mutant in MUTANTS]
+    caught = sum(result not in ("NOT RUN", "SURVIVED") for result, _ in every)
+    total = f"{caught} of {len(every)} mutants caught ({caught / len(every):.1%})"
+    REPORT.write_text("".join(f"{result:9} {line}\n" for result, line in every) + f"\n{total}\n")
+    return total
 
 
 def main() -> int:
@@ -159,18 +194,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="mutants whose file name holds this")
     parser.add_argument("--part", default="1/1", help="I/N: every N-th mutant from the I-th on")
+    parser.add_argument("--missing", action="store_true", help="mutants that the report has no verdict on")
     options = parser.parse_args()
     calls = BUILD / "calls.bin"
     begin = time.monotonic()
     kinds = {kind: objects(kind) for kind in KINDS}
     part, parts = map(int, options.part.split("/"))
-    chosen = [mutant for mutant in MUTANTS if options.only in mutant[0]][part - 1::parts]
+    done = known() if options.missing else {}
+    chosen = [mutant for mutant in MUTANTS if options.only in mutant[0] and line_of(mutant) not in done]
+    chosen = chosen[part - 1::parts]
     caught = 0
     for mutant in chosen:
         result = verdict(mutant, kinds, calls)
         caught += result != "SURVIVED"
-        print(f"{result:9} {mutant[0]:19} {mutant[1]!r} -> {mutant[2]!r} (occurrence {mutant[3]})", flush=True)
-    print(f"{caught} of {len(chosen)} mutants caught ({caught / len(chosen):.1%}), {time.monotonic() - begin:.0f} s")
+        keep({line_of(mutant): result})
+        print(f"{result:9} {line_of(mutant)}", flush=True)
+    print(f"{caught} of {len(chosen)} mutants caught, {time.monotonic() - begin:.0f} s")
+    print(f"{REPORT.relative_to(ROOT)}: {keep({})}")
     return int(caught < 0.95 * len(chosen))
 
 

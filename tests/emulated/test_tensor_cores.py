@@ -155,6 +155,24 @@ def test_a_first_layer(storage):
     np.testing.assert_array_equal(y, stored(expected, storage) if storage[0] else expected)
 
 
+@pytest.mark.parametrize("storage", [(None, TF32, np.float32), *STORAGES], ids=["tf32", "float16", "bfloat16"])
+def test_what_lies_beyond_a_window_stays_out(storage):
+    """A step has more terms than this window: a NaN that the rest of it would reach is not even multiplied by 0."""
+    x, dy = integers((1, 9, 9, 4), np.float32, 0), integers((1, 9, 9, 8), np.float32, 1)
+    x[0, 5, 4] = dy[0, 5, 4] = np.nan
+    weight = integers((8, 1, 1, 4), np.float32, 2)
+    expected = (ops.convolution(x, weight, algorithm="direct"),
+                ops.convolution_input_gradient(dy, weight, x.shape, algorithm="direct"))
+    assert all(np.isnan(array).any(-1).sum() == 1 for array in expected)
+    x, dy, weight = (stored(array, storage) if storage[0] else array for array in (x, dy, weight))
+    for precision in (storage[1], PLAIN):
+        y, dx = emulated.empty(dy.shape, storage[2]), emulated.empty(x.shape, storage[2])
+        run("convolution_forward", y, x, weight, None, *settings(1, 0, 1, 1), False, precision)
+        run("convolution_input_gradient", dx, dy, weight, *settings(1, 0, 1, 1), precision)
+        for got, wanted in zip((y, dx), expected, strict=True):
+            np.testing.assert_array_equal(got, stored(wanted, storage) if storage[0] else wanted)
+
+
 @pytest.mark.parametrize("storage", STORAGES, ids=["float16", "bfloat16"])
 def test_linear_layers_of_sixteen_bits(storage):
     x, weight = integers((3, 600), np.float32, 0), integers((70, 600), np.float32, 1)

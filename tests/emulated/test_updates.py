@@ -76,3 +76,41 @@ def test_settings_of_a_wrong_type_or_size():
         run("sgd_step", *arrays, np.zeros(2), 0.9, 0.0, True)
     with pytest.raises(ValueError, match="type does not fit"):
         run("sgd_step", *arrays, np.zeros(1, np.float32), 0.9, 0.0, True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_guarded_rate(dtype):
+    """Rates as they came while all losses are finite, else NaN: and then nothing is written, by any update."""
+    settings, guarded = np.array([0.1, 0.3, 1e300]), emulated.empty(3, np.float64)
+    losses = np.random.default_rng(0).standard_normal(700).astype(dtype)
+    for place, value, fine in ((0, 1.0, True), (699, np.nan, False), (300, np.inf, False), (31, -np.inf, False)):
+        given = losses.copy()
+        given[place] = value
+        run("guard_settings", guarded, settings, given)
+        np.testing.assert_array_equal(guarded, settings if fine else np.full(3, np.nan))
+    run("guard_settings", guarded, settings, losses[:0])
+    np.testing.assert_array_equal(guarded, settings)
+    rate = np.array([np.nan])
+    for shape in ((8, 12), (7, 3), (1, 8200)):
+        arrays = [*state(shape, dtype), np.ones(shape, dtype)]
+        copies = [array.copy() for array in arrays]
+        run("sgd_step", *arrays[:3], rate, 0.9, 1e-3, True)
+        run("sgd_filters", *arrays[:2], None, arrays[2], rate, 0.9, 1e-3, False, 1e-3)
+        run("adam_step", *arrays, rate, 0.9, 0.99, 0.1, 0.01, rate, 1e-8, 1e-3)
+        for one, other in zip(arrays, copies, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_sgd_and_renormalisation_for_every_backend(inside):
+    """`ops.sgd_filters`: one pass here, two operations on Numba, the same bits."""
+    settings = {"learning_rate": 0.1, "momentum": 0.9, "decay": 1e-3, "rate_in_velocity": inside, "radius": 0.9}
+    results = []
+    for backend in (emulated, backends.get("numba")):
+        results.append(state((6, 3, 3, 2)))
+        ops.sgd_filters(*results[-1], **settings, backend=backend)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2 * np.finfo(np.float32).eps)
+    for wrong, text in (({"radius": 0.0}, "radius is 0.0"), ({"learning_rate": np.inf}, "learning_rate is inf")):
+        with pytest.raises(ValueError, match=f"(sgd_filters|sgd_step): {text}"):
+            ops.sgd_filters(*results[0], **settings | wrong, backend=emulated)

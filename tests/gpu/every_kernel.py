@@ -103,6 +103,10 @@ def further(cuda: Any) -> None:
     cuda.unpool_filter(cuda.empty(x.shape, np.float32), y, switches, weight, None, (3, 3), (2, 2), (0, 0), False, True,
                        *chain)
     cuda.sgd_filters(weight, array(*weight.shape), None, array(*weight.shape), 0.1, 0.9, 0.0, True, 0.1)
+    settings, guarded = cuda.asarray(np.array([0.1, 0.3])), cuda.empty((2,), np.float64)
+    cuda.guard_settings(guarded, settings, array(300))
+    moments = [cuda.zeros(weight.shape, np.float32) for _ in range(2)]
+    cuda.adam_step_in_memory(weight, *moments, array(*weight.shape), guarded[:1], guarded[1:], 0.9, 0.99, 1e-8, 0.0)
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from zfcore import Network, backends, explain, ops
 from zfcore.layers import BatchNorm, Convolution, Dropout, Flatten, Linear, MaxPool, ResponseNorm
-from zfcore.training import SGD, train_step
+from zfcore.training import SGD, CapturedStep, train_step
 
 pytestmark = pytest.mark.gpu
 on_a_device = pytest.mark.skipif(bool(os.environ.get("ZFCORE_STAND_IN")), reason="the stand-in has no streams")
@@ -51,6 +51,54 @@ def test_training(cuda):
         np.testing.assert_array_equal(array, same[name])
     expected, _ = trained("numba")
     np.testing.assert_allclose(losses, expected, rtol=1e-3)
+
+
+def test_a_captured_step(cuda):
+    """One CUDA graph, launched for every batch: the bits of the plain steps, and no memory asked for."""
+    results = []
+    for captured in (False, True):
+        net, optimizer = network("cuda"), SGD(learning_rate=0.05, decay=1e-4, radius=0.1)
+        step_of, losses, held = CapturedStep(net, optimizer, seed=5) if captured else None, [], set()
+        for step in range(5):
+            optimizer.learning_rate = 0.05 / (step + 1)
+            labels = (np.arange(6) + step) % 10
+            if step_of is None:
+                losses.append(train_step(net, images() + step, labels, optimizer, seed=5, step=step))
+            else:
+                losses.append(step_of(images() + step, labels, step))
+                held.add(step_of._recording.bytes)
+        assert len(held) == int(captured)
+        results.append((losses, {name: backends.to_numpy(array) for name, array in net.parameters().items()}))
+    assert results[0][0] == results[1][0]
+    for name, array in results[0][1].items():
+        np.testing.assert_array_equal(results[1][1][name], array)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float16", "bfloat16"])
+def test_precisions(cuda, precision):
+    """On tensor cores: near float32, run to run the same, an image's bits those it has alone."""
+    plain, net = network("cuda"), network("cuda")
+    net.precision = precision
+    found, expected = (each.forward(images(), to="conv2").output for each in (net, plain))
+    scale = np.abs(expected).max()
+    unit = 2.0**-8 if precision == "bfloat16" else 2.0**-11
+    assert 0 < np.abs(found - expected).max() <= 16 * unit * scale
+    np.testing.assert_array_equal(net.forward(images(), to="conv2").output, found)
+    np.testing.assert_array_equal(net.forward(images()[3:4], to="conv2").output[0], found[3])
+
+
+def test_the_first_stage(cuda):
+    """Up by the fused chain, down by the other: the bits of the layers one by one."""
+    net = network("cuda", norm=False)
+    assert net.forward(images()).nodes[:2] == ("conv1", "pool1")
+    up = net.forward(images(), keep=("conv1",))  # what is asked for is computed by itself
+    np.testing.assert_array_equal(net.forward(images()).output, up.output)
+    unit = (2, "conv2:3@2,2")
+    found = net.project(images(), [unit], "deconvnet", "one", crop=False).pixels[0]
+    cache = net.forward(images(3)[2:], to="conv2", cache=True)
+    signal = np.zeros_like(cache.output)
+    signal[0, 2, 2, 3] = 1
+    np.testing.assert_array_equal(net.backward(cache, signal, "deconvnet", parameters=False).input[0], found)
 
 
 def test_an_image_does_not_depend_on_its_batch(cuda):

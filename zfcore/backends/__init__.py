@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from .bfloat16 import Bfloat16
+
 NAMES = ("numba", "emulated", "cuda")
 _chosen: str | None = None
 
@@ -85,6 +87,8 @@ def kind(value: Any) -> str | None:
         return "numpy"
     if _on_device(value):
         return "cupy"
+    if isinstance(value, Bfloat16):
+        return "outside"
     return "outside" if hasattr(value, "__dlpack_device__") or hasattr(value, "__cuda_array_interface__") else None
 
 

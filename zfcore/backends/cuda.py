@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..kernels.pooling import switches_from_flat as _switches_from_flat
 from ..kernels.pooling import switches_to_flat as _switches_to_flat
 from .compiled import Launchers, load
+from .recording import Recording
 
 name = "cuda"
 ARRAYS = "cupy"
+PRECISIONS = checks.PRECISIONS
 OLDEST = (8, 0)  # compute capability
 
 
@@ -68,6 +71,8 @@ def zeros(shape: int | tuple[int, ...], dtype: Any) -> Any:
 def asarray(array: Any, dtype: Any = None) -> Any:
     """C-contiguous array on the current device; NumPy's are copied to it, others only where they must be."""
     if not isinstance(array, _cupy.ndarray):
+        if _cupy.cuda.get_current_stream().is_capturing():
+            raise RuntimeError("cuda: an array of the host's inside recorded work, which would read it at every launch")
         host = np.ascontiguousarray(array, dtype)
         made = empty(host.shape, host.dtype)
         made.set(host)
@@ -104,6 +109,11 @@ def from_outside(array: Any, changed: bool = False) -> Any:
     if changed and described["data"][1]:
         raise ValueError("__cuda_array_interface__ is of a read-only array; allowed: one that may be written")
     return _cupy.asarray(array)
+
+
+def recording() -> Recording:
+    """Work that is recorded once and launched again, as a CUDA graph."""
+    return Recording(_cupy)
 
 
 def memory() -> dict[str, int]:

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..kernels.pooling import switches_from_flat, switches_to_flat  # noqa: F401  (an interop edge: NumPy)
 from .compiled import Launchers
 from .numba import asarray, to_numpy, zeros  # noqa: F401
 
 name = "emulated"
 ARRAYS = "numpy"
+PRECISIONS = checks.PRECISIONS
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

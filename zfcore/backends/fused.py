@@ -1,7 +1,7 @@
-"""Launchers that compiled backends have besides Numba's: fused chains, updates in one pass, storage of 16 bits.
+"""Launchers that compiled backends have besides Numba's: fused chains, captured steps' updates, 16 bits.
 
 Each has the bits of the launchers that it stands for; whoever asks for one looks first whether the backend has it.
-`bounds`, where there are crops, are an int32 array (N, 4) of the backend; None: whole maps.
+`bounds` are those of the maps between, as for max_pool, (N, 4) on the host; None: whole maps.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ class Fused:
     """The methods; `_run` calls the extension."""
 
     _run: Any
+    _bounds: Any
+
+    def _inside(self, bounds: Any, size: Any) -> Any:
+        """The bounds of maps of `size` as the kernels take them."""
+        return None if bounds is None else self._bounds(bounds, (0, *size))
 
     def convolution_pool(self, y: Any, switches: Any, x: Any, weight: Any, bias: Any, bounds: Any, size: Any,
                          stride: Any, padding: Any, dilation: Any, groups: int, relu: bool, window: Any,
@@ -21,15 +26,15 @@ class Fused:
 
         Plain arithmetic; windows of at most 64 cells.
         """
-        self._run("convolution_pool", y, switches, x, weight, bias, bounds, size, stride, padding, dilation, groups,
-                  relu, window, window_stride, before)
+        self._run("convolution_pool", y, switches, x, weight, bias, self._inside(bounds, size), size, stride, padding,
+                  dilation, groups, relu, window, window_stride, before)
 
     def unpool_filter(self, dx: Any, y: Any, switches: Any, weight: Any, bounds: Any, window: Any, window_stride: Any,
                       before: Any, last_wins: bool, rectify: bool, size: Any, stride: Any, padding: Any, dilation: Any,
                       groups: int) -> None:
         """Fill dx: max_unpool into maps of `size` = (P, Q), relu if asked, convolution_input_gradient."""
-        self._run("unpool_filter", dx, y, switches, weight, bounds, window, window_stride, before, last_wins, rectify,
-                  size, stride, padding, dilation, groups)
+        self._run("unpool_filter", dx, y, switches, weight, self._inside(bounds, size), window, window_stride, before,
+                  last_wins, rectify, size, stride, padding, dilation, groups)
 
     def sgd_filters(self, weight: Any, velocity: Any, copy: Any, gradient: Any, learning_rate: Any, momentum: float,
                     decay: float, rate_in_velocity: bool, radius: float) -> None:
@@ -40,6 +45,16 @@ class Fused:
         """
         self._run("sgd_filters", weight, velocity, copy, gradient, learning_rate, momentum, decay, rate_in_velocity,
                   radius)
+
+    def adam_step_in_memory(self, weight: Any, first: Any, second: Any, gradient: Any, rate: Any, root: Any,
+                            beta1: float, beta2: float, epsilon: float, decay: float) -> None:
+        """adam_step whose rate, learning_rate / (1 - beta1^step), and root, sqrt(1 - beta2^step), lie in memory."""
+        self._run("adam_step", weight, first, second, gradient, rate, beta1, beta2, 1 - beta1, 1 - beta2, root, epsilon,
+                  decay)
+
+    def guard_settings(self, guarded: Any, settings: Any, losses: Any) -> None:
+        """Fill guarded with settings, both float64, or with NaN if a loss is not finite: then no step is taken."""
+        self._run("guard_settings", guarded, settings, losses)
 
     def pad_channels(self, y: Any, x: Any) -> None:
         """Fill y (rows, wide) with x (rows, channels), then zeros."""

@@ -51,6 +51,7 @@ from ..kernels.winograd_weights import fast_convolution  # noqa: F401
 
 name = "numba"
 ARRAYS = "numpy"
+PRECISIONS = ("float32",)
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -6,17 +6,19 @@ By DLPack, or by `__cuda_array_interface__` where an array has nothing else.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import get
+from .bfloat16 import Bfloat16
 
 CPU, CUDA = 1, 2  # DLPack's numbers of kinds of devices
 
 
 def take(where: str, name: str, value: Any, changed: bool) -> Any:
-    """The same memory as an array of NumPy or CuPy.
+    """The same memory as an array of NumPy or CuPy; of bfloat16, its bits.
 
     Parameters
     ----------
@@ -30,6 +32,10 @@ def take(where: str, name: str, value: Any, changed: bool) -> Any:
     ValueError : on a device that is neither the CPU nor a CUDA GPU, of a type that NumPy and CuPy lack, or
         refused by its own library (as PyTorch refuses tensors that require gradients)
     """
+    if isinstance(value, Bfloat16):
+        return value.bits
+    if _is_bfloat16(value):
+        return take(where, name, _library(value, "int16", lambda kind: value.view(kind)), changed).view(np.uint16)
     try:
         kind = int(value.__dlpack_device__()[0]) if hasattr(value, "__dlpack_device__") else CUDA
         if kind == CPU:
@@ -51,6 +57,12 @@ def hand_back(result: Any, like: Any) -> Any:
         return type(result)(hand_back(each, like) for each in result)
     if result is None:
         return None
+    if result.dtype == np.uint16:  # no operation returns integers of this type
+        if isinstance(like, Bfloat16):
+            return Bfloat16(result)
+        return _library(like, "bfloat16", lambda kind: hand_back(result.view(np.int16), like).view(kind))
+    if isinstance(like, Bfloat16):
+        return result
     if hasattr(like, "__array_namespace__"):
         return like.__array_namespace__().from_dlpack(result)
     library = sys.modules[type(like).__module__.partition(".")[0]]
@@ -58,6 +70,19 @@ def hand_back(result: Any, like: Any) -> Any:
     if take_over is None:
         raise TypeError(f"{_type(like)}: its library has no from_dlpack; allowed: arrays of one that has")
     return take_over(result)
+
+
+def _is_bfloat16(value: Any) -> bool:
+    return str(getattr(value, "dtype", "")).rpartition(".")[2] == "bfloat16"
+
+
+def _library(value: Any, name: str, use: Callable[[Any], Any]) -> Any:
+    """What `use` makes of the type called `name` in the array's own library, which must have it."""
+    found = getattr(sys.modules[type(value).__module__.partition(".")[0]], name, None)
+    if found is None:
+        raise TypeError(f"{_type(value)}: its library has no {name} by that name; allowed: arrays of PyTorch, or "
+                        "ops.Bfloat16 of the bits")
+    return use(found)
 
 
 def _type(value: Any) -> str:

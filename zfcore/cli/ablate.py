@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Device, Force, Json, Model, Out, guard_output, integer, note, use_device
+from .common import Device, Force, Json, Model, Out, guard_output, integer, labelled_images, note, use_device
 from .common import names as name_list
 from .studies import Target, finish, integers
 
@@ -43,37 +43,28 @@ def ablate(
     training, and the same command goes on from there. Writes ablation.png, table.txt, the numbers
     (result/) and summary.json.
     """
-    import shutil
-
     use_device(device)
     guard_output(out, force, model, data, validation)
     numbers = integers("--seeds", seeds)
     passes = None if epochs is None else integer("--epochs", epochs, 1)
     chosen = None if rows is None else name_list("--rows", rows)
-    from ..data import open_images
     from ..pictures import ablation_picture
     from ..study.ablation import ablation as study
-    from ..training.preparation import class_count
+    from ..study.ablation import kept
     from ..training.recipes import recipe as recipe_by_name
 
     how = recipe_by_name(recipe)
     how = how if passes is None else how.changed(epochs=passes)
-    sources = {}
-    for name, text in (("DATA", data), ("--validation", validation)):
-        sources[name] = open_images(text)
-        try:
-            classes = class_count(sources[name])
-        except ValueError as error:
-            raise ValueError(f"{name} is {text!r}, where {error}") from None
-        if name == "DATA":
-            net = _network(model, classes)
+    images, classes = labelled_images("DATA", data, least=2)
+    held_out, _ = labelled_images("--validation", validation)
+    net = _network(model, classes)
     state = out.absolute().with_name(out.absolute().name + ".state")
     if state.exists():
         note(f"zfcore: going on from {state}")
-    found = study(net, sources["DATA"], sources["--validation"], how, rows=chosen, seeds=numbers, state=state)
+    found = study(net, images, held_out, how, rows=chosen, seeds=numbers, state=state)
     finish(found, {"ablation": ablation_picture(found)}, Target(out, force, json), {"model": model, **found.summary},
            found.table(), tables={"table.txt": found.table() + "\n"})
-    shutil.rmtree(state, ignore_errors=True)
+    kept(state).remove()
 
 
 def _network(model: str, classes: int) -> Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from ..data import Images
     from ..network import Network
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -94,6 +96,17 @@ def number(option: str, text: str, minimum: float) -> float:
     return value
 
 
+def positive(option: str, text: str) -> float:
+    """Read a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError(f"{option} is {text!r}; allowed: a number above 0")
+    return value
+
+
 def byte_count(option: str, text: str) -> int:
     """Read "2GB", "512 MiB" or a plain number of bytes."""
     found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)\s*", text)
@@ -121,6 +134,11 @@ def size(count: float) -> str:
     raise AssertionError
 
 
+def counted(count: int, thing: str) -> str:
+    """So many of something: "1 epoch", "3 epochs"."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def duration(seconds: float) -> str:
     """A time for people."""
     if seconds < 120:
@@ -137,13 +155,7 @@ def guard_output(out: Path, force: bool, *inputs: str | Path | None) -> None:
             raise ValueError(f"--out is {str(out)!r}, which exists already; --force replaces it")
         if any(out.iterdir()) and not any((out / name).is_file() for name in OURS):
             raise ValueError(f"--out is {str(out)!r}, which zfcore did not make; --force will not replace it")
-        from ..data.opening import path_of
-
-        for name in map(str, filter(None, inputs)):
-            file = path_of(name)  # set.npz of set.npz:train
-            if file and out.resolve() in (Path(file).resolve(), *Path(file).resolve().parents):
-                raise ValueError(f"--out is {str(out)!r}, which holds {name!r}; --force will not replace what "
-                                 "is read")
+        guard_inputs(out, *inputs)
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
     try:
@@ -151,6 +163,16 @@ def guard_output(out: Path, force: bool, *inputs: str | Path | None) -> None:
             pass
     except OSError as error:
         raise ValueError(f"--out is {str(out)!r}; nothing can be written there ({error.strerror})") from None
+
+
+def guard_inputs(out: Path, *inputs: str | Path | None) -> None:
+    """Refuse to replace a folder that holds what is read."""
+    from ..data.opening import path_of
+
+    for name in map(str, filter(None, inputs)):
+        file = path_of(name)  # set.npz of set.npz:train
+        if os.path.exists(file) and out.resolve() in (Path(file).resolve(), *Path(file).resolve().parents):
+            raise ValueError(f"--out is {str(out)!r}, which holds {name!r}; --force will not replace what is read")
 
 
 def sides(text: str | None) -> tuple[int, int] | None:
@@ -193,6 +215,21 @@ def load_model(model: str, seed: int = 0, quiet: bool = False, architecture: str
     net.initialize(seed)
     note(f"zfcore: WARNING: {model} has RANDOM weights (seed {seed}); what it shows was not learned")
     return net
+
+
+def labelled_images(argument: str, text: str, on_bad: str = "fail", least: int = 1) -> tuple[Images, int]:
+    """A data set with a class for every picture, of `least` classes or more, and how many there are."""
+    from ..data import open_images
+    from ..training.preparation import class_count
+
+    images = open_images(text, on_bad=on_bad)
+    try:
+        classes = class_count(images)
+    except ValueError as error:
+        raise ValueError(f"{argument} is {text!r}, where {error}") from None
+    if classes < least:
+        raise ValueError(f"{argument} is {text!r}, where there is {classes} class; allowed: {least} or more")
+    return images, classes
 
 
 def tell(summary: Mapping[str, Any], as_json: bool, text: str) -> None:

@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import json as jsons
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .common import (
-    Architecture,
-    BatchSize,
-    Device,
-    Force,
-    Json,
-    Model,
-    Out,
-    Pixels,
-    Seed,
-    Sides,
-    byte_count,
-    guard_output,
-    integer,
-    load_model,
-    names,
-    tell,
-    use_device,
-)
+from .common import Model, byte_count, integer, names, tell
+from .studies import Common, experiment
 
 METHODS = ("pca", "tsne")
 
 
+@experiment(batch_size="32", rule=False, class_names=False)
 def embed(
+    common: Common,
     model: Model,
     images: Annotated[str, typer.Argument(metavar="IMAGES", show_default=False,
                                           help="A folder, or a packed .npz (set.npz:train).")],
-    out: Out,
     layer: Annotated[str | None, typer.Option("--layer", metavar="NAMES", show_default=False,
                                               help="Layers, or pixels, as in pixels,fc7. Default: the last layer "
                                                    "below the classes.")] = None,
@@ -53,14 +36,6 @@ def embed(
                                               help="Only the first N images of the set.")] = None,
     memory_limit: Annotated[str, typer.Option("--memory-limit", metavar="SIZE",
                                               help="For features; more goes to a temporary file.")] = "2GB",
-    batch_size: BatchSize = "32",
-    architecture: Architecture = None,
-    preprocessing: Pixels = None,
-    input_size: Sides = None,
-    device: Device = "auto",
-    seed: Seed = "0",
-    force: Force = False,
-    json: Json = False,
 ) -> None:
     """Lay images out by a layer's features, and find each one's neighbours.
 
@@ -71,8 +46,6 @@ def embed(
     without overlaps, a scatter coloured by class, and the nearest neighbours of some images, all as PNG files
     and arrays; and the share of images whose nearest neighbour is of their own class, where classes are known.
     """
-    use_device(device)
-    guard_output(out, force)
     if method not in METHODS:
         raise ValueError(f"--method is {method!r}; allowed: {', '.join(METHODS)}")
     if metric not in (None, "cosine", "euclidean"):
@@ -81,21 +54,20 @@ def embed(
                "neighbours": integer("--neighbours", neighbours, 1), "queries": integer("--queries", queries, 1),
                "limit": None if limit is None else integer("--limit", limit, 3),
                "memory_limit": byte_count("--memory-limit", memory_limit),
-               "batch_size": integer("--batch-size", batch_size, 1), "seed": integer("--seed", seed, 0)}
-    net = load_model(model, integer("--seed", seed, 0), architecture=architecture, preprocessing=preprocessing,
-                     input_size=input_size)
+               "batch_size": common.batch_size, "seed": common.seed}
+    net = common.load(model)
     chosen = None if layer is None else names("--layer", layer)
-    summary = _write(net, model, images, chosen, options, out, force)
+    summary = _write(net, model, images, chosen, options, common)
     lines = []
     for name, row in summary["layers"].items():
         share = row["same_class"]
         lines.append(f"{name}: {row['features']} features" + (
             "" if share is None else f", nearest neighbour of the same class {share:.1%}"))
-    tell(summary, json, "\n".join([*lines, f"open {out / 'index.html'}"]))
+    tell(summary, common.json, "\n".join([*lines, f"open {common.out / 'index.html'}"]))
 
 
-def _write(net: Any, model: str, images: str, layers: list[str] | None, options: dict[str, Any], out: Path,
-           force: bool) -> dict[str, Any]:
+def _write(net: Any, model: str, images: str, layers: list[str] | None, options: dict[str, Any], common: Common
+           ) -> dict[str, Any]:
     from ..data import open_images
     from ..files import atomic_folder
     from ..report import embedding
@@ -109,8 +81,8 @@ def _write(net: Any, model: str, images: str, layers: list[str] | None, options:
     for name in chosen:
         if name != "pixels":
             net.tensor_shape(name)
-    with atomic_folder(out, force) as folder:
-        found = embedding.write(folder, net, source, chosen, options, out.absolute().parent)
+    with atomic_folder(common.out, common.force) as folder:
+        found = embedding.write(folder, net, source, chosen, options, common.out.absolute().parent)
         summary = {"model": model, "images": len(source), "options": options, "layers": found}
         (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
     return summary

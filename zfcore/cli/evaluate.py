@@ -15,8 +15,11 @@ from .common import (
     Force,
     Json,
     Pixels,
+    Sides,
+    counted,
     guard_output,
     integer,
+    labelled_images,
     load_model,
     tell,
     use_device,
@@ -42,6 +45,7 @@ def evaluate(
         "Write summary.json, confusion.csv and confusion.png there."))] = None,
     weights: Architecture = None,
     preprocessing: Pixels = None,
+    input_size: Sides = None,
     bad: Annotated[str, typer.Option("--on-bad-image", metavar="fail|skip", help=(
         "What a picture that cannot be read does."))] = "fail",
     batch_size: BatchSize = "100",
@@ -67,23 +71,22 @@ def evaluate(
     paths = name_list("MODEL", models)
     if out is not None:
         guard_output(out, force, *paths, data)
-    from ..data import open_images
     from ..training.evaluation import measure
-    from ..training.preparation import class_count, held_out_feed
+    from ..training.preparation import held_out_feed
 
-    images = open_images(data, on_bad=bad)
-    try:
-        class_count(images)
-    except ValueError as error:
-        raise ValueError(f"DATA is {data!r}, where {error}") from None
-    nets = [load_model(path, architecture=weights, preprocessing=preprocessing) for path in paths]
+    images, _ = labelled_images("DATA", data, bad)
+    nets = [load_model(path, architecture=weights, preprocessing=preprocessing, input_size=input_size)
+            for path in paths]
     for path, net in zip(paths, nets, strict=True):
+        if net.preprocessing is None:
+            raise ValueError(f"MODEL is {path!r}, which records no preprocessing; allowed: a model that says how "
+                             "pixels become its input, or --preprocessing")
         _same_classes(path, net, data, images)
     feeds = [held_out_feed(net, images, batch_size=size, crops=int(crops)) for net in nets]
     found = measure(nets, feeds, progress=True)
     classes = images.class_names or nets[0].class_names or [str(number) for number in range(found.classes)]
-    summary = _summary(found, classes) | {"data": data, "models": paths, "crops": int(crops),
-                                          "skipped": len(getattr(feeds[0], "skipped", {}))}
+    left_out = {images.names[index]: reason for index, reason in sorted(feeds[0].skipped.items())}
+    summary = _summary(found, classes) | {"data": data, "models": paths, "crops": int(crops), "skipped": left_out}
     if len(paths) > 1:
         summary["members"] = [{"model": path, "loss": each.loss, "accuracy": each.accuracy, "top5": each.top5}
                               for path, each in zip(paths, found.members, strict=True)]
@@ -134,15 +137,16 @@ def _text(summary: dict[str, Any], out: Path | None) -> str:
     lines.append(f"{'average of all' if lines else 'accuracy'}: top-1 {summary['accuracy']:.2%}, top-5 "
                  f"{summary['top5']:.2%}, loss {summary['loss']:.4f} on {summary['images']} pictures; mean over "
                  f"classes {summary['mean_class_accuracy']:.2%}")
-    seen = sorted((each for each in summary["classes"] if each["images"]), key=lambda each: each["accuracy"])
-    if len(seen) > 1:
+    hard = sorted((each for each in summary["classes"] if each["images"] and each["accuracy"] < 1),
+                  key=lambda each: each["accuracy"])
+    if hard:
         lines.append("hardest classes: " + ", ".join(f"{plain(each['name'], 30)} {each['accuracy']:.1%}"
-                                                     for each in seen[:SHOWN]))
+                                                     for each in hard[:SHOWN]))
     if summary["confusions"]:
         lines.append("most often: " + ", ".join(f"{plain(each['is'], 30)} taken for {plain(each['taken_for'], 30)} "
                                                 f"({each['times']})" for each in summary["confusions"][:SHOWN]))
     if summary["skipped"]:
-        lines.append(f"left out: {summary['skipped']} pictures that could not be read")
+        lines.append(f"left out, as they could not be read: {counted(len(summary['skipped']), 'picture')}")
     return "\n".join([*lines, *([f"see {out / 'confusion.png'}"] if out else [])])
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import typer
 
-from .common import Model, integer
+from .common import Model, integer, labelled_images, positive
 from .common import names as name_list
 from .studies import Common, experiment, finish, integers
 
@@ -42,28 +41,20 @@ def evolution(
     """
     passes, wanted = integer("--epochs", epochs, 1), integers("--at", at, 1)
     count = integer("--maps", maps, 1)
-    try:
-        speed = float(rate)
-    except ValueError:
-        speed = math.nan
-    if not 0 < speed < math.inf:
-        raise ValueError(f"--learning-rate is {rate!r}; allowed: a number above 0")
+    speed = positive("--learning-rate", rate)
     chosen = None if layers is None else name_list("--layers", layers)
     import numpy as np
 
-    from ..data import Feed, open_images
+    from ..data import Feed
     from ..formats import safetensors
     from ..pictures import evolution_picture
     from ..study.evolution import Recorder
     from ..study.scan import chosen_layers
     from ..training import SGD, Training
-    from ..training.preparation import class_count
 
-    net, source = common.load(model), open_images(images, on_bad=bad)
-    try:
-        classes, units = class_count(source), net.tensor_shape(net.logits)[-1]
-    except ValueError as error:
-        raise ValueError(f"IMAGES is {images!r}, where {error}") from None
+    net = common.load(model)
+    source, classes = labelled_images("IMAGES", images, bad)
+    units = net.tensor_shape(net.logits)[-1]
     if classes > units:
         raise ValueError(f"IMAGES is {images!r}, with {classes} classes; allowed: at most {units}, as many as {model} "
                          "tells apart")

@@ -4,30 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json as jsons
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import (
-    Architecture,
-    BatchSize,
-    Device,
-    Force,
-    Json,
-    Model,
-    Out,
-    Pixels,
-    Seed,
-    Sides,
-    guard_output,
-    integer,
-    load_model,
-    names,
-    tell,
-    use_device,
-)
-from .studies import pair
+from .common import Model, integer, names, tell
+from .studies import Common, experiment, pair
 
 if TYPE_CHECKING:
     from ..explain import Settings
@@ -41,11 +23,12 @@ METHODS = ("saliency", "gradient", "gradient-input", "smoothgrad", "guided", "de
 ALONE = ("facets", "invariances")  # their figures have rows of their own
 
 
+@experiment(batch_size="32", rule=False)
 def explain(
+    common: Common,
     model: Model,
     images: Annotated[str, typer.Argument(metavar="IMAGE", show_default=False,
                                           help="A picture, or a folder of a few.")],
-    out: Out,
     method: Annotated[str, typer.Option("--method", metavar="NAMES", help=f"{', '.join(METHODS)}.")] = "saliency",
     target: Annotated[list[str] | None, typer.Option(
         "--target", metavar="CLASS|UNIT", show_default=False,
@@ -76,17 +59,6 @@ def explain(
     samples: Annotated[str, typer.Option("--samples", metavar="N", help="Noisy copies, for smoothgrad.")] = "25",
     shared_scale: Annotated[bool, typer.Option("--shared-scale", help="One colour scale for all pictures of a "
                                                                       "method.")] = False,
-    batch_size: BatchSize = "32",
-    class_names: Annotated[Path | None, typer.Option(
-        "--class-names", metavar="FILE", show_default=False,
-        help="A class's name in each line, where the model has none.")] = None,
-    architecture: Architecture = None,
-    preprocessing: Pixels = None,
-    input_size: Sides = None,
-    device: Device = "auto",
-    seed: Seed = "0",
-    force: Force = False,
-    json: Json = False,
 ) -> None:
     """Explain a network's answer, or a unit's activation, on pictures.
 
@@ -100,8 +72,6 @@ def explain(
     Several methods at once make one figure: a row for each picture and target, a column for each method.
     Writes index.html, figure.png, the raw arrays and summary.json.
     """
-    use_device(device)
-    guard_output(out, force)
     chosen = list(dict.fromkeys(names("--method", method)))
     for name in chosen:
         if name not in METHODS:
@@ -112,19 +82,16 @@ def explain(
     if alone and target is not None and len(target) > 1:
         raise ValueError(f"--target is {target!r}; allowed: one target for {alone[0]}")
     options: dict[str, Any] = {
-        "batch_size": integer("--batch-size", batch_size, 1), "seed": integer("--seed", seed, 0),
+        "batch_size": common.batch_size, "seed": common.seed,
         "samples": integer("--samples", samples, 1), "shared": shared_scale, "preset": preset,
         "steps": None if steps is None else integer("--steps", steps, 1), "count": integer("--count", count, 1),
         "start": start, "set": setting or [], "towards": towards, "window": pair("--window", window),
         "stride": pair("--stride", stride)}
     layers = [] if layer is None else names("--layer", layer)
-    net = load_model(model, options["seed"], architecture=architecture, preprocessing=preprocessing,
-                     input_size=input_size)
-    if class_names is not None:
-        net.class_names = read_names(class_names, net)
-    summary = _write(net, model, images, chosen, target or [], layers, options, out, force)
+    net = common.load(model)
+    summary = _write(net, model, images, chosen, target or [], layers, options, common)
     lines = [f"{row['image']}: {row['target']}, score {row['score']:.4g}" for row in summary["images"]]
-    tell(summary, json, "\n".join([*lines, f"open {out / 'index.html'}"]))
+    tell(summary, common.json, "\n".join([*lines, f"open {common.out / 'index.html'}"]))
 
 
 def read_target(net: Network, text: str) -> Any:
@@ -168,16 +135,6 @@ def read_class(net: Network, option: str, text: str) -> int:
     if not isinstance(found, int):
         raise ValueError(f"{option} is {text!r}; allowed: a class's number or name")
     return found
-
-
-def read_names(path: Path, net: Network) -> list[str]:
-    """A name a line, one for each class."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    shape = net.tensor_shape(net.logits)
-    if len(shape) != 1 or len(lines) != shape[0]:
-        raise ValueError(f"--class-names is {str(path)!r}, which has {len(lines)} lines; allowed: "
-                         + (f"{shape[0]}, one a class" if len(shape) == 1 else "none, as the network has no classes"))
-    return lines
 
 
 def _job(net: Network, model: str, images: str, methods: list[str], targets: list[str], layers: list[str],
@@ -247,7 +204,7 @@ def _bounded(pixels: Any, side: int = 768) -> Any:
 
 
 def _write(net: Network, model: str, images: str, methods: list[str], targets: list[str], layers: list[str],
-           options: dict[str, Any], out: Path, force: bool) -> dict[str, Any]:
+           options: dict[str, Any], common: Common) -> dict[str, Any]:
     """Compute and write everything; returns the summary."""
     from ..files import atomic_folder
     from ..report import explanation
@@ -274,7 +231,7 @@ def _write(net: Network, model: str, images: str, methods: list[str], targets: l
     summary = {"model": model, "methods": methods, "layers": layers, "options": options, "images": [
         {"image": name, "target": caption(target, net.class_names), "score": float(score)}
         for name, target, score in zip(picture_names, resolved.names(), scores, strict=True)]}
-    with atomic_folder(out, force) as folder:
+    with atomic_folder(common.out, common.force) as folder:
         explanation.write(folder, f"{net.name or 'A network'} explained", rows, titles, methods, results,
                           {"pictures": len(set(picture_names)), "rows": len(rows), "methods": len(methods)},
                           side=448 if {"activations", "dream"}.intersection(methods) else 224)

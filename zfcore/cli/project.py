@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import json as jsons
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import (
-    Architecture,
-    Device,
-    Force,
-    Json,
-    Model,
-    Out,
-    Pixels,
-    Rule,
-    Seed,
-    Sides,
-    guard_output,
-    integer,
-    load_model,
-    tell,
-    use_device,
-)
+from .common import Model, tell
+from .studies import Common, Start, experiment
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -33,21 +17,13 @@ UNIT = ("A unit: conv5:42@6,7 (layer, map, row, column), or conv5:42, the map's 
         "May be given several times.")
 
 
+@experiment(batch_size=None, class_names=False)
 def project(
+    common: Common,
     model: Model,
     image: Annotated[str, typer.Argument(metavar="IMAGE", show_default=False, help="One picture.")],
-    out: Out,
     unit: Annotated[list[str], typer.Option("--unit", show_default=False, help=UNIT)],
-    rule: Rule = "deconvnet",
-    start: Annotated[str, typer.Option(metavar="activation|one",
-                                       help="The signal's value at the unit.")] = "activation",
-    architecture: Architecture = None,
-    preprocessing: Pixels = None,
-    input_size: Sides = None,
-    device: Device = "auto",
-    seed: Seed = "0",
-    force: Force = False,
-    json: Json = False,
+    start: Start = "activation",
 ) -> None:
     """Project single units of one picture down to its pixels.
 
@@ -58,18 +34,14 @@ def project(
     Writes for each unit its receptive field: the signed projection and the picture's patch, as
     arrays and as PNG files, and summary.json.
     """
-    use_device(device)
-    guard_output(out, force, model, image)
-    net = load_model(model, integer("--seed", seed, 0), architecture=architecture, preprocessing=preprocessing,
-                     input_size=input_size)
-    summary = _write(net, model, image, unit, rule, start, out, force)
+    net = common.load(model)
+    summary = _write(net, model, image, unit, start, common)
     lines = [f"{row['unit']}: activation {row['value']:.4g}" + ("" if row["value"] else ", nothing to show")
              for row in summary["units"]]
-    tell(summary, json, "\n".join([*lines, f"open {out / 'projections.png'}"]))
+    tell(summary, common.json, "\n".join([*lines, f"open {common.out / 'projections.png'}"]))
 
 
-def _write(net: Network, model: str, image: str, units: list[str], rule: str, start: str, out: Path,
-           force: bool) -> dict[str, Any]:
+def _write(net: Network, model: str, image: str, units: list[str], start: str, common: Common) -> dict[str, Any]:
     """Project and write everything; returns the summary."""
     import numpy as np
 
@@ -87,9 +59,9 @@ def _write(net: Network, model: str, image: str, units: list[str], rule: str, st
     pixels = source.load(0, net.preprocessing)[None]
     images = net.preprocessing.apply(pixels)
     rows, sheets = [], []
-    with atomic_folder(out, force) as folder:
+    with atomic_folder(common.out, common.force) as folder:
         for number, name in enumerate(units):
-            found = net.project(images, name, rule, start)
+            found = net.project(images, name, common.rule, start)
             unit, value, cone = found.units[0], float(found.values[0]), net.cone(found.units[0].layer)
             patch = cone.extract(pixels, [0], found.origins)
             stem = f"{number:02d}-{str(unit).replace(':', '-').replace('/', '_')}"
@@ -106,6 +78,6 @@ def _write(net: Network, model: str, image: str, units: list[str], rule: str, st
         sheets = [np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)), constant_values=255)
                   for sheet in sheets]
         png(folder / "projections.png", np.concatenate(sheets))
-        summary = {"model": model, "image": source.names[0], "rule": rule, "start": start, "units": rows}
+        summary = {"model": model, "image": source.names[0], "rule": common.rule, "start": start, "units": rows}
         (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
     return summary

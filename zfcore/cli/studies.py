@@ -62,8 +62,6 @@ class Common(Target):
 
     def load(self, model: str) -> Network:
         """The model, with the class names that were given."""
-        from .explain import read_names
-
         net = load_model(model, self.seed, **self.files)
         if self.class_names is not None:
             net.class_names = read_names(self.class_names, net)
@@ -75,21 +73,33 @@ class Common(Target):
         finish(result, pictures, self, summary, text, tables, more)
 
 
-def experiment(batch_size: str, rule: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def read_names(path: Path, net: Network) -> list[str]:
+    """A name a line, one for each class."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    shape = net.tensor_shape(net.logits)
+    if len(shape) != 1 or len(lines) != shape[0]:
+        raise ValueError(f"--class-names is {str(path)!r}, which has {len(lines)} lines; allowed: "
+                         + (f"{shape[0]}, one a class" if len(shape) == 1 else "none, as the network has no classes"))
+    return lines
+
+
+def experiment(batch_size: str | None, rule: bool = True, class_names: bool = True
+               ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that all experiments have; it gets them as its parameter `common`.
 
     Before the command runs, they are read, and --out is refused where something is there or would be lost.
 
     Parameters
     ----------
-    batch_size : the default
+    batch_size : the default; None: there is no such option
     rule : whether the command projects
+    class_names : whether it shows classes
     """
     shared = {"rule": (Rule, "deconvnet"), "batch_size": (BatchSize, batch_size), "architecture": (Architecture, None),
               "preprocessing": (Pixels, None), "input_size": (Sides, None), "class_names": (Names, None),
               "device": (Device, "auto"), "seed": (Seed, "0"), "force": (Force, False), "json": (Json, False)}
-    if not rule:
-        del shared["rule"]
+    offered = {"rule": rule, "batch_size": batch_size is not None, "class_names": class_names}
+    shared = {name: option for name, option in shared.items() if offered.get(name, True)}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "common"]
@@ -101,13 +111,14 @@ def experiment(batch_size: str, rule: bool = True) -> Callable[[Callable[..., No
             inputs = [each for value in mine.values() for each in (value if isinstance(value, list) else [value])
                       if isinstance(each, (str, Path))]
             guard_output(out, force, *inputs)
-            count, seed = integer("--batch-size", values["batch_size"], 1), integer("--seed", values["seed"], 0)
+            count = integer("--batch-size", values.get("batch_size", "1"), 1)
+            seed = integer("--seed", values["seed"], 0)
             files = {name: values[name] for name in ("architecture", "preprocessing", "input_size")}
             from .. import rules
 
             rules.get(chosen)
             command(**mine, common=Common(out, force, values["json"], count, seed, chosen, files,
-                                          values["class_names"]))
+                                          values.get("class_names")))
 
         def parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
             return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,22 +14,26 @@ from .common import (
     Force,
     Json,
     Out,
+    Pixels,
+    Sides,
+    counted,
     duration,
+    guard_inputs,
     integer,
+    labelled_images,
     note,
     number,
     tell,
     use_device,
 )
 from .common import names as name_list
+from .run_arguments import before, chosen_recipe, overrides, settled
+from .studies import integers
 
 if TYPE_CHECKING:
     from ..data import Images
     from ..network import Network
     from ..training.recipes import Recipe
-
-RUN = "run.json"
-
 
 def _given(name: str, metavar: str, help: str) -> Any:
     """An option that may be left out."""
@@ -61,14 +63,19 @@ def train(
     factors: Annotated[str | None, _given("--factors", "LAYER=X,...", (
         "Multiply the learning rate of layers, as in fc8=10,conv1=0.1."))] = None,
     weights: Architecture = None,
+    preprocessing: Pixels = None,
+    input_size: Sides = None,
     seed: Annotated[str | None, _given("--seed", "N", (
         "Of weights, order, augmentation, dropout, and what is held out. Default: 0."))] = None,
     bad: Annotated[str | None, _given("--on-bad-image", "fail|skip", "Default: fail.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    keep: Annotated[str | None, _given("--keep", "EPOCHS", (
+        "Keep the model after these epochs as well, as in 0,1,2,5,10; 0: as it begins."))] = None,
     saving: Annotated[str, typer.Option("--checkpoint-every", metavar="SECONDS", help=(
         "Save so often, beside after each epoch."))] = "300",
     lines: Annotated[str, typer.Option("--log-every", metavar="STEPS", help="Steps between lines of the log.")] = "10",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too.")] = False,
+    captured: Annotated[bool, typer.Option("--captured", help="Launch steps as one CUDA graph.")] = False,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -85,29 +92,33 @@ def train(
     A run can be stopped at any time, by Ctrl-C, kill or a power cut: --resume goes on, and the result
     is that of a run that was never stopped, bit for bit. A model file of another number of classes
     gets a new last layer. --out holds log.jsonl, curves.png, the checkpoints, best.safetensors (least
-    validation error), model.safetensors (the last), summary.json. Exit code 130 or 143: stopped by a
+    validation error), model.safetensors (the last), those to --keep, summary.json. Exit code 130 or 143: stopped by a
     signal, and saved.
     """
     use_device(device)
     folder = Path(out)
     given = {"model": model, "data": data, "validation": validation, "initial": initial, "replace": replace,
-             "freeze": freeze, "factors": factors, "architecture": weights,
+             "freeze": freeze, "factors": factors, "architecture": weights, "preprocessing": preprocessing,
+             "input_size": input_size,
+             "keep": None if keep is None else integers("--keep", keep),
              "seed": None if seed is None else integer("--seed", seed, 0), "on_bad_image": bad}
     if bad not in (None, "fail", "skip"):
         raise ValueError(f"--on-bad-image is {bad!r}; allowed: fail, skip")
     if resume and force:
         raise ValueError("--resume is given with --force; allowed: one of them, going on or beginning again")
     every, steps = number("--checkpoint-every", saving, 0), integer("--log-every", lines, 1)
-    overrides = _overrides(epochs, batch_size, learning_rate, change or [])
-    from ..training.run import refuse
+    changes = overrides(epochs, batch_size, learning_rate, change or [])
+    from ..training.folder import refuse
     from ..training.run import train as run
 
     refuse(folder, resume, force)
-    before = _before(folder, resume)
-    settings = _settled(given, before, model, data)
+    if force:
+        guard_inputs(folder, model, data, validation, initial)
+    earlier = before(folder, resume)
+    settings = settled(given, earlier, model, data)
     if not folder.absolute().parent.is_dir():
         raise ValueError(f"--out is {str(out)!r}; its parent folder does not exist")
-    how = _recipe(recipe, overrides, before)
+    how = chosen_recipe(recipe, changes, earlier)
     if how.make_schedule().needs_validation and settings["validation"] is None:
         raise ValueError(f"--validation is missing, and the schedule {how.schedule['kind']!r} of recipe {how.name!r} "
                          "looks at validation errors; allowed: labelled pictures, a share of DATA such as 0.1, or "
@@ -115,90 +126,32 @@ def train(
     net, images, held_out, frozen = _prepared(settings, how)
     from ..training.preparation import held_out_feed, training_feed
 
-    begun = settings["seed"] or 0
     factor_values = _factors(settings["factors"], net)
-    feed = training_feed(net, images, how, seed=begun, own_mean=not _pretrained(settings))
+    untrained = _built_in(settings["model"]) and settings["initial"] is None
+    feed = training_feed(net, images, how, seed=settings["seed"], own_mean=untrained)
     checked = None if held_out is None else held_out_feed(net, held_out, batch_size=how.batch_size)
     summary = run(folder, net, feed, how.make_optimizer(factor_values), epochs=how.epochs,
-                  schedule=how.make_schedule(), validation=checked, seed=begun, frozen=frozen,
+                  schedule=how.make_schedule(), validation=checked, seed=settings["seed"], frozen=frozen,
                   description={"arguments": settings, "recipe": how.to_config()}, resume=resume, force=force,
-                  checkpoint_seconds=every, log_every=steps, tensorboard=tensorboard)
-    text = f"{summary['epochs']} epochs in {duration(summary['seconds'])}, " \
-           f"{summary['images_per_second']:.0f} images/s: loss {summary['loss']:.4f}, accuracy " \
-           f"{summary['accuracy']:.2%} on training pictures"
-    if summary["best"]:
-        text += f"; validation {summary['validation_accuracy']:.2%} (top-5 {summary['validation_top5']:.2%}), best " \
-                f"{summary['best']['validation_accuracy']:.2%} in epoch {summary['best']['epoch']}"
-    if summary["skipped"]:
-        text += f"\n{len(summary['skipped'])} pictures could not be read and were left out; summary.json lists them"
-    tell({**summary, "out": str(out)}, json, f"{text}\nsee {folder / 'curves.png'}; the model is "
+                  keep=settings["keep"] or (), checkpoint_seconds=every, log_every=steps, tensorboard=tensorboard,
+                  captured=captured)
+    tell({**summary, "out": str(out)}, json, f"{_told(summary)}\nsee {folder / 'curves.png'}; the model is "
                                              f"{folder / 'model.safetensors'}")
 
 
-# What was asked for
-
-
-def _overrides(epochs: str | None, batch_size: str | None, learning_rate: str | None, changes: list[str]
-               ) -> dict[str, Any]:
-    """The recipe's settings that the command line changes."""
-    found: dict[str, Any] = {}
-    for text in changes:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ValueError(f"--set is {text!r}; allowed: KEY=VALUE, as in optimizer.decay=0.001")
-        try:
-            found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key.strip()] = value.strip()
-    if epochs is not None:
-        found["epochs"] = integer("--epochs", epochs, 1)
-    if batch_size is not None:
-        found["batch_size"] = integer("--batch-size", batch_size, 1)
-    if learning_rate is not None:
-        found["optimizer.learning_rate"] = number("--learning-rate", learning_rate, 0)
-    return found
-
-
-def _before(folder: Path, resume: bool) -> dict[str, Any] | None:
-    """What run.json says of the run to go on with; None if it begins now."""
-    if not resume:
-        return None
-    path = folder / RUN
-    if not path.is_file():
-        return None
-    try:
-        found = json_format.loads(path.read_bytes())
-        if not isinstance(found["arguments"], dict) or not isinstance(found["recipe"], dict):
-            raise KeyError("arguments")
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ValueError(f"{path}: is no description of a run that `zfcore train` began") from None
-    return dict(found)
-
-
-def _settled(given: Mapping[str, Any], before: Mapping[str, Any] | None, model: str | None, data: str | None
-             ) -> dict[str, Any]:
-    """The arguments of a new run, or those of the run to go on with, which must agree."""
-    if before is None:
-        for name, value in (("MODEL", model), ("DATA", data)):
-            if value is None:
-                raise ValueError(f"{name} is missing; allowed to be left out only with --resume, in a run's folder")
-        return dict(given)
-    stored = before["arguments"]
-    for name, value in given.items():
-        if value is not None and value != stored.get(name):
-            raise ValueError(f"{name.replace('_', '-')} is {value!r}, but the run was begun with "
-                             f"{stored.get(name)!r}; allowed: the same, or leaving it out")
-    return {name: stored.get(name) for name in given}
-
-
-def _recipe(name: str | None, overrides: Mapping[str, Any], before: Mapping[str, Any] | None) -> Recipe:
-    """The recipe by name or file, or the run's own, with the changes of the command line."""
-    from ..training.recipes import Recipe, recipe
-
-    if before is None:
-        return recipe(name or "zf").changed(**overrides)
-    stored = Recipe(**before["recipe"])
-    return (stored if name is None else recipe(name)).changed(**{"epochs": stored.epochs, **overrides})
+def _told(summary: Mapping[str, Any]) -> str:
+    """The summary in words."""
+    text = f"{counted(summary['epochs'], 'epoch')} in {duration(summary['seconds'])}, " \
+           f"{summary['images_per_second']:.0f} images/s"
+    if summary["loss"] is not None:  # the log has the last epoch, unless it was lost
+        text += f": loss {summary['loss']:.4f}, accuracy {summary['accuracy']:.2%} on training pictures"
+    if summary["validation_accuracy"] is not None:
+        text += f"; validation {summary['validation_accuracy']:.2%} (top-5 {summary['validation_top5']:.2%})"
+    if summary["best"]:
+        text += f", best {summary['best']['validation_accuracy']:.2%} in epoch {summary['best']['epoch']}"
+    if summary["skipped"]:
+        text += f"\n{counted(len(summary['skipped']), 'picture')} could not be read, left out; summary.json lists them"
+    return text
 
 
 def _factors(text: str | None, net: Network) -> dict[str, float] | None:
@@ -214,23 +167,17 @@ def _factors(text: str | None, net: Network) -> dict[str, float] | None:
     return found
 
 
-def _pretrained(settings: Mapping[str, Any]) -> bool:
+def _built_in(model: str) -> bool:
+    """Whether MODEL is a built-in name; a file of that name comes first."""
     from ..models import MODELS
 
-    return settings["initial"] is not None or settings["model"] not in MODELS
+    return model in MODELS and not Path(model).is_file()
 
 
 def _prepared(settings: Mapping[str, Any], recipe: Recipe
               ) -> tuple[Network, Images, Images | None, list[str]]:
     """The network with its initial parameters, the pictures, those held out, the frozen layers."""
-    from ..data import open_images
-    from ..training.preparation import class_count
-
-    images = open_images(settings["data"], on_bad=settings["on_bad_image"] or "fail")
-    try:
-        classes = class_count(images)
-    except ValueError as error:
-        raise ValueError(f"DATA is {settings['data']!r}, where {error}") from None
+    images, classes = labelled_images("DATA", settings["data"], settings["on_bad_image"], least=2)
     images, held_out = _held_out(images, settings)
     net = _network(settings, recipe, classes, images.class_names)
     frozen = [] if settings["freeze"] is None else name_list("--freeze", settings["freeze"])
@@ -242,7 +189,7 @@ def _prepared(settings: Mapping[str, Any], recipe: Recipe
 
 def _held_out(images: Images, settings: Mapping[str, Any]) -> tuple[Images, Images | None]:
     """The training pictures, and those to measure on."""
-    from ..data import open_images, split
+    from ..data import split
 
     text = settings["validation"]
     if text is None:
@@ -254,8 +201,8 @@ def _held_out(images: Images, settings: Mapping[str, Any]) -> tuple[Images, Imag
     if share is not None and not Path(text).exists():
         if not 0 < share < 1:
             raise ValueError(f"--validation is {text!r}; allowed: labelled pictures, or a share above 0 and below 1")
-        return split(images, share, settings["seed"] or 0)
-    held_out = open_images(text, on_bad=settings["on_bad_image"] or "fail")
+        return split(images, share, settings["seed"])
+    held_out, _ = labelled_images("--validation", text, settings["on_bad_image"])
     if images.class_names is not None and held_out.class_names is not None \
             and images.class_names != held_out.class_names:
         raise ValueError(f"--validation is {text!r}, whose classes {_few(held_out.class_names)} are not those of "
@@ -274,7 +221,10 @@ def _network(settings: Mapping[str, Any], recipe: Recipe, classes: int, class_na
     from .common import load_model
 
     model, architecture, source = settings["model"], settings["architecture"], None
-    if model in models.MODELS and not Path(model).is_file():
+    pixels, size = settings["preprocessing"], settings["input_size"]
+    if _built_in(model):
+        if pixels is not None or size is not None:
+            raise ValueError(f"MODEL is {model!r}; --preprocessing and --input-size are for files")
         net = models.build(model, classes=classes)
         net.class_names = class_names
         if settings["initial"] is not None:
@@ -283,10 +233,13 @@ def _network(settings: Mapping[str, Any], recipe: Recipe, classes: int, class_na
     else:
         if settings["initial"] is not None:
             raise ValueError(f"MODEL is {model!r}; --initial is for built-in names, a file brings its own parameters")
-        source = load_model(model, architecture=architecture)
+        source = load_model(model, architecture=architecture, preprocessing=pixels, input_size=size)
         net = with_classes(source, classes, class_names)
+    if net.preprocessing is None:
+        raise ValueError(f"MODEL is {model!r}, which records no preprocessing; allowed: a model that says how pixels "
+                         "become its input, or --preprocessing")
     recipe.prepare(net)
-    recipe.initialize(net, settings["seed"] or 0)
+    recipe.initialize(net, settings["seed"])
     replaced = [] if settings["replace"] is None else name_list("--replace", settings["replace"])
     if source is not None:
         anew = take(net, source, replaced)

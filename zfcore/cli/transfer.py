@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import typer
 
-from .common import Model, integer
+from .common import Model, integer, positive
 from .common import names as name_list
 from .studies import Common, experiment, finish, integers
 
@@ -58,12 +57,7 @@ def transfer(
             raise ValueError(f"{option} is {value!r}; allowed: {', '.join(allowed)}")
     amounts, count = integers("--per-class", per_class, 1), integer("--folds", folds, 1)
     least, side, passes = integer("--most", most, 1), integer("--cells", cells, 1), integer("--epochs", epochs, 1)
-    try:
-        speed = float(rate)
-    except ValueError:
-        speed = math.nan
-    if not 0 < speed < math.inf:
-        raise ValueError(f"--learning-rate is {rate!r}; allowed: a number above 0")
+    speed = positive("--learning-rate", rate)
     others = [] if against is None else name_list("--against", against)
     if unknown := [each for each in others if each not in AGAINST]:
         raise ValueError(f"--against is {against!r}; allowed: {', '.join(AGAINST)}, not {unknown[0]!r}")
@@ -93,7 +87,7 @@ def transfer(
         finish(voc, {"transfer": pascal_picture(voc)}, common, {"model": model, **voc.summary}, text,
                {"transfer.csv": csv_text(lines)})
         return
-    from ..pictures import transfer_picture
+    from ..pictures.transfer import percent, transfer_picture
     from ..study.transfer import transfer as study
 
     found = study(networks, data, names, per_class=amounts, count=count, most=least, classifier=classifier,
@@ -105,10 +99,9 @@ def transfer(
     table: list[list[object]] = [[*head]]
     shown: list[str] = []
     for name, layer, means, deviations in found.table():
-        table.append([name, layer, *(value for pair in zip(means, deviations, strict=True) for value in pair)])
-        numbers = ", ".join(f"{100 * mean:.1f} +- {100 * deviation:.1f} %" for mean, deviation
-                            in zip(means, deviations, strict=True))
-        shown.append(f"{name}, {layer}: {numbers}")
+        table.append([name, layer, *("" if value != value else value  # NaN: one fold has no deviation
+                                     for pair in zip(means, deviations, strict=True) for value in pair)])
+        shown.append(f"{name}, {layer}: " + ", ".join(f"{text} %" for text in map(percent, means, deviations)))
     finish(found, {"transfer": transfer_picture(found)}, common, {"model": model, **found.summary},
            f"at {', '.join(map(str, found.per_class))} pictures a class\n" + "\n".join(shown),
            {"transfer.csv": csv_text(table)})

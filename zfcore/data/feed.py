@@ -62,7 +62,7 @@ class Feed:
     count : pictures in an epoch
     shape : (height, width, channels) of what the network gets
     skipped : {index: reason} of pictures left out so far, where the data set says `on_bad="skip"`; a batch is
-        so much smaller, and its labels with it
+        so much smaller, and its labels with it; it may be empty
     """
 
     def __init__(self, images: Any, preprocessing: Preprocessing, *, batch_size: int, seed: int = 0,
@@ -135,7 +135,7 @@ class Feed:
 
         Raises
         ------
-        ImageError : a bad picture (with `on_bad="skip"`: only where a whole batch is bad)
+        ImageError : a bad picture (with `on_bad="skip"`: only where all are)
         """
         checks.integer("Feed.epoch", "number", number, 0)
         checks.integer("Feed.epoch", "first_step", first_step, 0, len(self))
@@ -172,9 +172,8 @@ class Feed:
         bad = [place for future in batch.work for place in future.result()]
         numbers, chosen = batch.numbers, batch.chosen
         if bad:
-            if len(bad) == len(chosen):
-                raise ImageError(f"{self.skipped[int(chosen[0])]} (and no other picture of this batch of {len(chosen)} "
-                                 "can be read)")
+            if len(self.skipped) == self.count:
+                raise ImageError(f"{self.skipped[int(chosen[0])]} (and no other of {self.count} pictures can be read)")
             numbers, chosen = np.delete(numbers, bad, axis=0), np.delete(chosen, bad)
         return numbers, self.labels[chosen]
 

@@ -78,6 +78,9 @@ def idx_images(images: str | os.PathLike[str], labels: str | os.PathLike[str] | 
     class_names : of the labels
     """
     pixels = read_idx(images, 3)
+    if 0 in pixels.shape[1:]:
+        raise ImageError(f"{printable(os.fsdecode(images))}: byte 8: declares pictures of {pixels.shape[1]} x "
+                         f"{pixels.shape[2]} pixels; allowed: at least 1 x 1")
     if labels is None:
         return Arrays(pixels)
     found = read_idx(labels, 1)

@@ -46,11 +46,11 @@ class Images:
             if given.dtype.kind not in "iu" and given.size:
                 checks.fail(where, "labels.dtype", str(given.dtype), "integers", TypeError)
             checks.shape(where, "labels", given, (len(self.names),))
+            most = 2**31 if self.class_names is None else len(self.class_names)
+            lowest, highest = (int(given.min()), int(given.max())) if given.size else (0, -1)
+            checks.require(lowest >= -1 and highest < most, where, "labels", (lowest, highest),
+                           f"0..{most - 1}, or -1 for none")
             self.labels = given.astype(np.int64)
-            if self.class_names is not None and given.size:
-                lowest, highest = int(self.labels.min()), int(self.labels.max())
-                checks.require(lowest >= -1 and highest < len(self.class_names), where, "labels",
-                               (lowest, highest), f"0..{len(self.class_names) - 1}, or -1 for none")
 
     def __len__(self) -> int:
         return len(self.names)

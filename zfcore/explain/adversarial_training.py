@@ -97,5 +97,5 @@ class AdversarialFeed:
     def epoch(self, number: int, first_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches of 2 N images; those of one epoch depend on the steps taken in between."""
         for batch, labels in self.feed.epoch(number, first_step):
-            changed = fast_gradient(self.network, batch, labels, self.size)
+            changed = fast_gradient(self.network, batch, labels, self.size) if len(labels) else batch
             yield np.concatenate([batch, changed]), np.concatenate([labels, labels])

@@ -32,6 +32,7 @@ class Run:
     seed, step : key and counter of dropout's generator
     tile : where the inputs lie in their maps when they are crops; the layer then pads nothing
     algorithm : of convolutions, up and down; "direct" where a crop must give the whole map's bits
+    precision : what the products of convolutions and fully connected layers are made of, up and down
     """
 
     training: bool = False
@@ -41,6 +42,7 @@ class Run:
     step: int = 0
     tile: Tile | None = None
     algorithm: str = "auto"
+    precision: str | None = None
 
 
 INFERENCE = Run()

@@ -166,7 +166,7 @@ class BatchNorm(Layer):
         unbiased = variance * (count / max(count - 1, 1))
         for name, batch in (("mean", mean), ("variance", unbiased)):
             moved = self.momentum * values[name] + (1 - self.momentum) * batch
-            values[name] = moved.astype(values[name].dtype)
+            values[name][...] = moved.astype(values[name].dtype)  # in place, as weights move
         return y, {"x": x, "batch": (mean, variance)}
 
     def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
@@ -174,7 +174,8 @@ class BatchNorm(Layer):
         values, x, options = self.parameters, cache["x"], {"epsilon": self.epsilon}
         if cache["batch"] is not None:
             only_gradient(rule, self, "the forward pass was a training pass, where it is not linear")
-            dx, scale, bias = ops.batch_norm_training_gradient(dy, x, *cache["batch"], values["scale"], **options)
+            dx, scale, bias = ops.batch_norm_training_gradient(dy, x, *cache["batch"], values["scale"], trusted=True,
+                                                             **options)
             return (dx if inputs else None,), {"scale": scale, "bias": bias} if parameters else {}
         gradients: Gradients = {}
         if parameters:

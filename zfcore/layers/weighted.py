@@ -98,7 +98,7 @@ class Convolution(Layer):
         x = inputs[0]
         sizes = {"stride": self._stride, "dilation": self._dilation, "groups": self.groups,
                  "padding": (0, 0, 0, 0) if run.tile else self._padding(x.shape[1:3]),
-                 "algorithm": run.algorithm}
+                 "algorithm": run.algorithm, "precision": run.precision}
         fused = None if run.pre else self.activation
         weight, bias = self.parameters["weight"], self.parameters.get("bias")
         y = ops.convolution(x, weight, bias, activation=fused, **sizes)
@@ -172,8 +172,9 @@ class Linear(Layer):
     def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
         x = inputs[0]
         fused = None if run.pre else self.activation
-        y = ops.linear(x, self.parameters["weight"], self.parameters.get("bias"), activation=fused)
-        cache: Cache = {"x": x if run.parameters else None}
+        y = ops.linear(x, self.parameters["weight"], self.parameters.get("bias"), activation=fused,
+                       precision=run.precision)
+        cache: Cache = {"x": x if run.parameters else None, "sizes": {"precision": run.precision}}
         if fused:
             cache["y"] = y
         else:
@@ -182,12 +183,12 @@ class Linear(Layer):
 
     def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
                  inputs: bool = True, pre: Any = None) -> tuple[tuple[Any, ...], Gradients]:
-        signal = self.rectified(ops, dy, cache, rule, pre)
+        signal, sizes = self.rectified(ops, dy, cache, rule, pre), cache["sizes"]
         gradients: Gradients = {}
         if parameters:
-            gradients["weight"] = ops.linear_weight_gradient(signal, cache["x"])
+            gradients["weight"] = ops.linear_weight_gradient(signal, cache["x"], **sizes)
             if self.bias:
                 gradients["bias"] = ops.channel_sum(signal)
         if not inputs:
             return (None,), gradients
-        return (ops.linear_input_gradient(signal, self.parameters["weight"]),), gradients
+        return (ops.linear_input_gradient(signal, self.parameters["weight"], **sizes),), gradients

@@ -14,7 +14,7 @@ from ..layers import Layer, Run, Shape, from_config
 from ..preprocessing import Preprocessing
 from ..rules import Rule
 from ..units import PRE, Unit, tensor_node
-from . import cones, projection, sizes, tables, walk
+from . import cones, projection, sizes, stages, tables, walk
 from .cones import Cone
 from .walk import IMAGE, Backward, Forward, Node
 
@@ -35,6 +35,9 @@ class Network:
     backend : where it runs; None: ZFCORE_BACKEND, else numba
     algorithm : of its convolutions, see `ops.convolution`: "auto" takes Winograd's algorithm where it is
         faster, "direct" the one with smaller rounding errors. Projections are always direct
+    precision : what the products of its convolutions and fully connected layers are made of, see
+        `ops.convolution`: "float32", or, on the backends that have them, "tf32", "float16" or "bfloat16".
+        Parameters and all tensors stay float32. Projections and occlusion are always float32
 
     `metadata` holds texts that travel with a saved network, such as how it was trained.
 
@@ -48,18 +51,21 @@ class Network:
 
     def __init__(self, name: str = "", input_shape: Sequence[int] = (224, 224, 3), *,
                  preprocessing: Preprocessing | None = None, class_names: Sequence[str] | None = None,
-                 scheme: str = "zf", backend: str | None = None, algorithm: str = "auto") -> None:
+                 scheme: str = "zf", backend: str | None = None, algorithm: str = "auto",
+                 precision: str = "float32") -> None:
         checks.require(isinstance(input_shape, (tuple, list)) and len(input_shape) == 3,
                        "Network", "input_shape", input_shape, "(height, width, channels)")
         shape = tuple(checks.integer("Network", "input_shape", size, 1) for size in input_shape)
         checks.fits("Network", "input_shape", shape)
         checks.one_of("Network", "scheme", scheme, initializers.SCHEMES)
         checks.one_of("Network", "algorithm", algorithm, ("auto", "direct"))
+        checks.one_of("Network", "precision", precision, checks.PRECISIONS)
         self.name = str(name)
         self.preprocessing = preprocessing
         self.class_names = None if class_names is None else [str(item) for item in class_names]
         self.scheme = scheme
         self.algorithm = algorithm
+        self.precision = precision
         self.metadata: dict[str, str] = {}
         self.nodes: dict[str, Node] = {}
         self.shapes: dict[str, Shape] = {IMAGE: shape}
@@ -204,7 +210,9 @@ class Network:
         nodes = self.below((top, *keep))
         self._check_parameters(nodes)
         run = Run(training=training, parameters=cache and parameters, seed=seed, step=step,
-                  algorithm=self.algorithm)
+                  algorithm=self.algorithm, precision=self.precision)
+        if not cache and self.precision == "float32":
+            nodes = stages.fused(self.ops, nodes, {*keep, top})
         result = walk.up(self.ops, self._enter("forward", x), nodes, keep={*keep, top}, cache=cache, run=run,
                          frozen=frozen)
         result.tensor, result.host = top, isinstance(x, np.ndarray)

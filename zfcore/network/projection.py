@@ -16,7 +16,7 @@ from ..layers import Run
 from ..layers.base import shared
 from ..rules import Rule
 from ..units import Unit, tensor_node
-from . import walk
+from . import stages, walk
 from .cones import Cone, Crop
 from .walk import IMAGE, Frame
 
@@ -221,7 +221,9 @@ def _walk(network: Network, cone: Cone, tiles: np.ndarray, layer: str, maps: np.
     checks.one_of("project", "seed", seed, SEEDS)
     nodes = network.below([layer])
     network._check_parameters(nodes)
-    ops, top = network.ops, nodes[-1]
+    ops = network.ops
+    nodes = stages.fused(ops, nodes, [layer])
+    top = nodes[-1]
     if tile_of is None or len(tiles) == len(maps) or not all(node.layer.shares for node in nodes):
         items = first = np.arange(len(maps))
         tiles = tiles if tile_of is None else tiles[tile_of]

@@ -22,12 +22,26 @@ IMAGE = "input"
 
 @dataclass(frozen=True)
 class Node:
-    """A layer in its place: its name, the tensors it reads, and its output's shape without N."""
+    """A layer in its place: its name, the tensors it reads, and its output's shape without N.
+
+    `parts` are the nodes that a fused one stands for (`stages`).
+    """
 
     name: str
     layer: Layer
     inputs: tuple[str, ...]
     shape: Shape
+    parts: tuple[Node, ...] = ()
+
+    @property
+    def first(self) -> Node:
+        """The part that reads the inputs, for a frame; most nodes have no others."""
+        return self.parts[0] if self.parts else self
+
+    @property
+    def last(self) -> Node:
+        """The part that writes the output."""
+        return self.parts[-1] if self.parts else self
 
 
 class Frame:
@@ -104,17 +118,17 @@ def up(ops: Any, x: Any, nodes: Sequence[Node], *, keep: Collection[str] = (), c
     """
     last = {name: place for place, node in enumerate(nodes) for name in node.inputs}
     tensors: dict[str, Any] = {IMAGE: x}
-    result = Forward(x, nodes=tuple(node.name for node in nodes), batch=x.shape[0])
+    result = Forward(x, nodes=tuple(part.name for node in nodes for part in node.parts or (node,)), batch=x.shape[0])
     if IMAGE in keep:
         result.kept[IMAGE] = x
     for place, node in enumerate(nodes):
-        inputs = [frame.enter(ops, node, index, tensors[name]) for index, name in enumerate(node.inputs)]
-        own = replace(run, pre=node.name + PRE in keep, tile=frame.tile(node),
+        inputs = [frame.enter(ops, node.first, index, tensors[name]) for index, name in enumerate(node.inputs)]
+        own = replace(run, pre=node.name + PRE in keep, tile=frame.tile(node.last),
                       seed=layer_seed(run.seed, node.name) if run.training else 0)
         if node.name in frozen:
             own = replace(own, training=False, parameters=False)
         y, remembered = node.layer.forward(ops, *inputs, run=own)
-        tensors[node.name] = result.output = y = frame.leave(ops, node, y)
+        tensors[node.name] = result.output = y = frame.leave(ops, node.last, y)
         if own.pre:
             result.kept[node.name + PRE] = frame.leave(ops, node, remembered.pop("pre"))
         if node.name in keep:
@@ -179,7 +193,7 @@ def down(ops: Any, nodes: Sequence[Node], caches: Mapping[str, Any], seeds: Mapp
         for index in reversed(range(len(node.inputs))):
             producer = node.inputs[index]
             if dxs[index] is not None and producer in leads:
-                part = frame.back(ops, node, index, dxs[index])
+                part = frame.back(ops, node.first, index, dxs[index])
                 signals.setdefault(producer, []).append(part)
         del dxs, signal, below
     result.input = arriving(IMAGE)

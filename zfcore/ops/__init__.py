@@ -1,6 +1,7 @@
 """The public operations: each checks its arguments, allocates the outputs and calls the backend.
 
-Activations are NHWC, filters KRSC (filters, height, width, channels), float32 or float64.
+Activations are NHWC, filters KRSC (filters, height, width, channels), float32 or float64; where the backend has
+kernels of 16 bits (cuda) also float16 and bfloat16: see `Bfloat16`, and `precision` of `convolution`.
 The functions here choose the backend by their first array's type; `bind(name)` returns the same
 functions with the backend chosen once.
 """
@@ -12,8 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import backends
+from ..backends.bfloat16 import Bfloat16
 from . import activation as _activation
 from . import arrange as _arrange
+from . import chains as _chains
 from . import convolution as _convolution
 from . import crop as _crop
 from . import elementwise as _elementwise
@@ -24,11 +27,12 @@ from . import pooling as _pooling
 from . import update as _update
 from .arguments import refusing_others as _refusing_others
 
-__all__ = ["OPERATIONS", "Ops", "bind"]
+__all__ = ["OPERATIONS", "Bfloat16", "Ops", "bind"]
 
 _MODULES: tuple[Any, ...] = (
     _activation,
     _arrange,
+    _chains,
     _convolution,
     _crop,
     _elementwise,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import backends, checks
 
 __all__ = ["add", "concat", "dropout", "relu", "relu_backward", "split"]
@@ -20,7 +22,7 @@ def relu(x: Any, *, backend: Any = None) -> Any:
     x : any shape
     """
     backend = backend or backends.of(x)
-    checks.floats("relu", "x", x)
+    checks.floats("relu", "x", x, None, backend)
     x = backend.asarray(x)
     y = backend.empty(x.shape, x.dtype)
     backend.relu(y, x)
@@ -40,10 +42,10 @@ def relu_backward(dy: Any, y: Any | None, *, rule: str = "gradient", backend: An
     where = "relu_backward"
     backend = backend or backends.of(dy)
     checks.one_of(where, "rule", rule, RULES)
-    checks.floats(where, "dy", dy)
+    checks.floats(where, "dy", dy, None, backend)
     dy = backend.asarray(dy)
     if rule != "deconvnet" or y is not None:
-        checks.floats(where, "y", y)
+        checks.floats(where, "y", y, None, backend)
         checks.shape(where, "y", y, dy.shape)
         checks.same_dtype(where, dy=dy, y=y)
     dx = backend.empty(dy.shape, dy.dtype)
@@ -66,7 +68,7 @@ def add(*arrays: Any, backend: Any = None) -> Any:
     _given("add", arrays)
     backend = backend or backends.of(arrays[0])
     for i, array in enumerate(arrays):
-        checks.floats("add", f"arrays[{i}]", array)
+        checks.floats("add", f"arrays[{i}]", array, None, backend)
         checks.shape("add", f"arrays[{i}]", array, arrays[0].shape)
     _one_dtype("add", arrays)
     total = backend.empty(arrays[0].shape, arrays[0].dtype)
@@ -80,7 +82,7 @@ def add(*arrays: Any, backend: Any = None) -> Any:
     return total
 
 
-def dropout(x: Any, rate: float, *, seed: int, step: int, first: int = 0, backend: Any = None) -> Any:
+def dropout(x: Any, rate: float, *, seed: int, step: Any, first: int = 0, backend: Any = None) -> Any:
     """Inverted dropout with a counter-based generator; its gradient is the same call on dy.
 
     Element i (flat, in C order) of image n is kept, and scaled by 1 / (1 - rate), where word i % 4 of
@@ -93,23 +95,30 @@ def dropout(x: Any, rate: float, *, seed: int, step: int, first: int = 0, backen
     x : (N, ...)
     rate : share of elements set to 0, 0 <= rate < 1
     seed : 0 <= seed < 2**64, one for each layer
-    step : 0 <= step < 2**64, the number of the training step
+    step : 0 <= step < 2**64, the number of the training step; where the backend can (cuda), also a uint64 array
+        (1,) of it that the kernel reads when it runs, for captured steps
     first : number of x's first image in the whole batch, where a batch is worked on in parts
     """
     where = "dropout"
     backend = backend or backends.of(x)
-    checks.floats(where, "x", x)
+    checks.floats(where, "x", x, None, backend)
     checks.require(x.ndim >= 1, where, "x.shape", tuple(x.shape), "at least one dimension")
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):
         checks.fail(where, "rate", rate, "a number with 0 <= rate < 1", TypeError)
     checks.require(0 <= rate < 1, where, "rate", rate, "a number with 0 <= rate < 1")
-    for name, value in (("seed", seed), ("step", step)):
+    in_memory = backends.is_array(step)
+    if in_memory:
+        fits = step.dtype == np.uint64 and tuple(step.shape) == (1,)
+        checks.require(fits and hasattr(backend, "guard_settings"), where, "step",
+                       f"an array of {step.dtype} {tuple(step.shape)} on the backend {backend.name}",
+                       "an integer, or, on 'cuda', an array of uint64 (1,)")
+    for name, value in (("seed", seed), ("step", 0 if in_memory else step)):
         checks.integer(where, name, value, 0)
         checks.require(value < 2**64, where, name, value, "an integer below 2**64")
     checks.integer(where, "first", first, 0)
     x = backend.asarray(x)
     y = backend.empty(x.shape, x.dtype)
-    backend.dropout(y, x, float(rate), int(seed), int(step), int(first))
+    backend.dropout(y, x, float(rate), int(seed), step if in_memory else int(step), int(first))
     return y
 
 
@@ -125,7 +134,7 @@ def concat(*arrays: Any, axis: int = -1, backend: Any = None) -> Any:
     _given(where, arrays)
     backend = backend or backends.of(arrays[0])
     for i, array in enumerate(arrays):
-        checks.floats(where, f"arrays[{i}]", array, arrays[0].ndim)
+        checks.floats(where, f"arrays[{i}]", array, arrays[0].ndim, backend)
     axis = _axis(where, arrays[0].ndim, axis)
     for i, array in enumerate(arrays):
         expected = (*arrays[0].shape[:axis], array.shape[axis], *arrays[0].shape[axis + 1:])
@@ -154,7 +163,7 @@ def split(dy: Any, sizes: Sequence[int], *, axis: int = -1, backend: Any = None)
     """
     where = "split"
     backend = backend or backends.of(dy)
-    checks.floats(where, "dy", dy)
+    checks.floats(where, "dy", dy, None, backend)
     axis = _axis(where, dy.ndim, axis)
     parts = [checks.integer(where, "sizes", size, 0) for size in sizes]
     checks.require(sum(parts) == dy.shape[axis], where, "sizes", tuple(sizes), f"a sum of {dy.shape[axis]}")

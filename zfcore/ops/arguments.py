@@ -16,7 +16,9 @@ from .. import backends
 from ..backends import outside
 
 OTHERS = ("input_shape", "output_shape", "size", "slope")  # positional arguments that are not (only) arrays
-IN_PLACE = {"adam_step": 3, "clear_outside": 1, "renormalize_filters": 1, "sgd_step": 2}  # how many they change
+INTEGERS = ("labels",)  # arrays that may be of any type of integers
+# How many of its first arrays an operation changes.
+IN_PLACE = {"adam_step": 3, "clear_outside": 1, "renormalize_filters": 1, "sgd_filters": 2, "sgd_step": 2}
 
 
 def array_names(operation: Callable[..., Any]) -> dict[str, bool]:
@@ -92,7 +94,11 @@ def _elsewhere(operation: Callable[..., Any], values: tuple[Any, ...], named: di
 
 
 def _check(where: str, name: str, value: Any, optional: bool) -> None:
-    if backends.kind(value) is not None or (optional and value is None):
+    kind_of = backends.kind(value)
+    if kind_of in ("numpy", "cupy") and value.dtype.char == "H" and name not in INTEGERS:
+        raise TypeError(f"{where}: {name}.dtype is uint16; allowed: another type, or ops.Bfloat16({name}) where these "
+                        "are the bits of bfloat16")
+    if kind_of is not None or (optional and value is None):
         return
     kind = type(value)
     shown = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

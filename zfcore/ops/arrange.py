@@ -1,6 +1,6 @@
 """Operations that move cells without windows: rearranging axes, padding, resizing.
 
-As in `elementwise`, NumPy computes them on the host, on every backend.
+As in `elementwise`, the arrays' own library computes them where they lie.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def rearrange(x: Any, split: Sequence[int], order: Sequence[int], shape: Sequenc
     items = x.shape[0]
     if list(order) == sorted(order):
         return backend.asarray(x).reshape(items, *shape)
-    parts = backend.to_numpy(backend.asarray(x)).reshape(items, *split)
+    parts = backend.asarray(x).reshape(items, *split)
     moved = parts.transpose(0, *(axis + 1 for axis in order))
-    return backend.asarray(np.ascontiguousarray(moved).reshape(items, *shape))
+    return backend.asarray(moved).reshape(items, *shape)
 
 
 def _pads(where: str, padding: Any, channels: Any, mode: str, shape: Sequence[int]) -> list[tuple[int, int]]:
@@ -83,7 +83,7 @@ def pad(x: Any, padding: Sequence[int], channels: Sequence[int] = (0, 0), *, mod
     backend = backend or backends.of(x)
     checks.floats("pad", "x", x, 4)
     pads = _pads("pad", padding, channels, mode, x.shape)
-    (x,) = (backend.to_numpy(backend.asarray(x)),)
+    x = backend.asarray(x)
     x = x[tuple(slice(max(-before, 0), size - max(-after, 0))
                 for (before, after), size in zip(pads, x.shape, strict=True))]
     grown = [(max(before, 0), max(after, 0)) for before, after in pads]
@@ -91,7 +91,7 @@ def pad(x: Any, padding: Sequence[int], channels: Sequence[int] = (0, 0), *, mod
         y = np.pad(x, grown, mode="constant", constant_values=x.dtype.type(value))
     else:
         y = np.pad(x, grown, mode="reflect" if mode == "reflect" else "edge")
-    return backend.asarray(np.ascontiguousarray(y))
+    return backend.asarray(y)
 
 
 def pad_gradient(dy: Any, input_shape: Sequence[int], padding: Sequence[int], channels: Sequence[int] = (0, 0), *,
@@ -109,12 +109,12 @@ def pad_gradient(dy: Any, input_shape: Sequence[int], padding: Sequence[int], ch
     checks.floats(where, "dy", dy, 4)
     pads = _pads(where, padding, channels, mode, input_shape)
     checks.shape(where, "dy", dy, [size + sum(each) for size, each in zip(input_shape, pads, strict=True)])
-    signal = backend.to_numpy(backend.asarray(dy))
+    signal = backend.asarray(dy)
     for axis in (1, 2, 3):
         before, after = pads[axis]
         size = input_shape[axis]
         begin, end = max(-before, 0), size - max(-after, 0)  # the part of the input that was kept
-        back = np.zeros((*signal.shape[:axis], size, *signal.shape[axis + 1:]), signal.dtype)
+        back = backend.zeros((*signal.shape[:axis], size, *signal.shape[axis + 1:]), signal.dtype)
         to, given = np.moveaxis(back, axis, 0), np.moveaxis(signal, axis, 0)
         first = max(before, 0)
         to[begin:end] = given[first:first + end - begin]
@@ -204,17 +204,17 @@ def resize(x: Any, size: Any, *, scales: Any = None, mode: str = "nearest", coor
     backend = backend or backends.of(x)
     checks.floats("resize", "x", x, 4)
     checks.require(min(x.shape[1:3]) >= 1, "resize", "x.shape", tuple(x.shape), "maps of at least one cell")
-    y = backend.to_numpy(backend.asarray(x))
+    y = backend.asarray(x)
     for axis, (indices, weights) in enumerate(_axes("resize", x.shape, size, scales, mode, coordinates, nearest), 1):
         if indices.shape[1] == 1:
-            y = np.take(y, indices[:, 0], axis=axis)
+            y = np.take(y, backend.asarray(indices[:, 0]), axis=axis)
             continue
         form = [1, 1, 1, 1]
         form[axis] = len(weights)
-        parts = [np.take(y, indices[:, tap], axis=axis) * weights[:, tap].astype(y.dtype).reshape(form)
-                 for tap in range(2)]
+        parts = [np.take(y, backend.asarray(indices[:, tap]), axis=axis)
+                 * backend.asarray(weights[:, tap].astype(y.dtype).reshape(form)) for tap in range(2)]
         y = parts[0] + parts[1]
-    return backend.asarray(np.ascontiguousarray(y))
+    return backend.asarray(y)
 
 
 def resize_gradient(dy: Any, input_shape: Sequence[int], *, scales: Any = None, mode: str = "nearest",
@@ -234,10 +234,10 @@ def resize_gradient(dy: Any, input_shape: Sequence[int], *, scales: Any = None, 
     checks.require(len(input_shape) == 4 and (dy.shape[0], dy.shape[3]) == (input_shape[0], input_shape[3]),
                    where, "input_shape", tuple(input_shape), f"({dy.shape[0]}, H, W, {dy.shape[3]})")
     taps = _axes(where, input_shape, dy.shape[1:3], scales, mode, coordinates, nearest)
-    signal = backend.to_numpy(backend.asarray(dy))
+    signal = backend.asarray(dy)
     for axis in (2, 1):
         indices, weights = taps[axis - 1]
-        back = np.zeros((*signal.shape[:axis], input_shape[axis], *signal.shape[axis + 1:]), signal.dtype)
+        back = backend.zeros((*signal.shape[:axis], input_shape[axis], *signal.shape[axis + 1:]), signal.dtype)
         to, given = np.moveaxis(back, axis, 0), np.moveaxis(signal, axis, 0)
         for position in range(len(indices)):
             for index, weight in zip(indices[position], weights[position].astype(signal.dtype), strict=True):
@@ -261,9 +261,8 @@ def pool_at(x: Any, switches: Any, *, window: Any, stride: Any = None, padding: 
     y : (N, P, Q, C)
     """
     backend = backend or backends.of(x)
-    checks.floats("pool_at", "x", x, 4)
+    checks.floats("pool_at", "x", x, 4, backend)
     flat = switches_to_flat(switches, tuple(x.shape), window=window, stride=stride, padding=padding,
                             backend=backend)
-    cells = backend.to_numpy(backend.asarray(x)).reshape(x.shape[0], -1, x.shape[3])
-    places = backend.to_numpy(flat).reshape(x.shape[0], -1, x.shape[3])
+    cells, places = (each.reshape(x.shape[0], -1, x.shape[3]) for each in (backend.asarray(x), flat))
     return backend.asarray(np.take_along_axis(cells, places, axis=1).reshape(switches.shape))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .. import backends, checks
 from ..geometry import output_size
+from . import storage
 
 __all__ = ["channel_sum", "convolution", "convolution_input_gradient", "convolution_weight_gradient"]
 
@@ -75,14 +78,15 @@ def _fast(where: str, algorithm: str, backend: Any, weight_shape: tuple[int, int
 
 def convolution(x: Any, weight: Any, bias: Any = None, *, stride: int | Sequence[int] = 1,
                 padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1, groups: int = 1,
-                activation: str | None = None, algorithm: str = "direct", backend: Any = None) -> Any:
+                activation: str | None = None, algorithm: str = "direct", precision: str | None = None,
+                backend: Any = None) -> Any:
     """Cross-correlate maps with filters, add a bias and, if asked, rectify.
 
     Parameters
     ----------
-    x : (N, H, W, C) float32 or float64; N may be 0
+    x : (N, H, W, C) float32 or float64, or 16 bits where the backend has them; N may be 0
     weight : (K, R, S, C / groups), the same dtype
-    bias : (K,) or None
+    bias : (K,) or None; of that dtype, or float32 where it is of 16 bits
     stride, dilation : one integer or (vertical, horizontal), >= 1
     padding : cells of zeros: one integer, (vertical, horizontal) or (top, bottom, left, right)
     groups : filters of group g see only the g-th part of the channels
@@ -94,6 +98,10 @@ def convolution(x: Any, weight: Any, bias: Any = None, *, stride: int | Sequence
         rounding errors are three to six times larger (docs/performance.md states the bound).
         "winograd_exact": smaller tiles with smaller errors, exact on small integers, a saving of up to
         2.25. "auto" chooses "direct" or "winograd" by the sizes of filters and maps alone
+    precision : what products are made of. None: the arrays' own type, float32 for float32. For float32 arrays
+        also "tf32", "float16" or "bfloat16": the factors are rounded to that and summed in float32 on tensor
+        cores; with 16 bits the result is rounded too. Arrays of 16 bits take their own, or "float32": plain
+        arithmetic. Backends that lack a precision refuse it; numba has "float32" alone
 
     Returns
     -------
@@ -105,33 +113,33 @@ def convolution(x: Any, weight: Any, bias: Any = None, *, stride: int | Sequence
     TypeError, ValueError for dtypes, ranks or sizes that do not fit together, before any allocation.
     """
     where = "convolution"
-    checks.floats(where, "x", x, 4)
-    checks.floats(where, "weight", weight, 4)
-    if bias is not None:
-        checks.floats(where, "bias", bias, 1)
-    checks.same_dtype(where, x=x, weight=weight, bias=bias)
+    backend = backend or backends.of(x)
+    checks.floats(where, "x", x, 4, backend)
+    checks.floats(where, "weight", weight, 4, backend)
+    checks.same_dtype(where, x=x, weight=weight)
+    precision = checks.precision(where, precision, x, backend)
     checks.one_of(where, "activation", activation, ACTIVATIONS)
     checks.one_of(where, "algorithm", algorithm, ALGORITHMS)
     geometry = _geometry(where, _shape(where, "x.shape", tuple(x.shape), True),
                          _shape(where, "weight.shape", tuple(weight.shape), False),
                          stride, padding, dilation, groups)
-    if bias is not None:
-        checks.shape(where, "bias", bias, (weight.shape[0],))
-    backend = backend or backends.of(x)
+    bias = storage.bias_of(where, bias, x, weight.shape[0], backend)
     fast = _fast(where, algorithm, backend, tuple(weight.shape), geometry)
-    y = backend.empty(geometry.output_shape, x.dtype)
-    arrays = (backend.asarray(x), backend.asarray(weight), None if bias is None else backend.asarray(bias))
+    factors = storage.rounded(backend, precision, x), storage.rounded(backend, precision, weight)
+    arrays = (*factors, None if bias is None else storage.widened(backend, bias))
+    y = backend.empty(geometry.output_shape, arrays[0].dtype)
     if fast is None:
-        backend.convolution_forward(y, *arrays, *geometry[:4], activation == "relu")
+        backend.convolution_forward(y, *arrays, *geometry[:4], activation == "relu", *storage.named(precision))
     else:
         fast.forward(y, *arrays, geometry.stride[0], geometry.padding, geometry.groups, activation == "relu")
-    return y
+    return storage.in_type_of(backend, y, x)
 
 
 def convolution_input_gradient(dy: Any, weight: Any, input_shape: Sequence[int], *,
                                stride: int | Sequence[int] = 1, padding: int | Sequence[int] = 0,
                                dilation: int | Sequence[int] = 1, groups: int = 1,
-                               algorithm: str = "direct", backend: Any = None) -> Any:
+                               algorithm: str = "direct", precision: str | None = None,
+                               backend: Any = None) -> Any:
     """Adjoint of `convolution` with respect to its input; also the deconvnet's filtering.
 
     Parameters
@@ -139,7 +147,7 @@ def convolution_input_gradient(dy: Any, weight: Any, input_shape: Sequence[int],
     dy : (N, P, Q, K), the shape that `convolution` gives for `input_shape`
     weight : (K, R, S, C / groups)
     input_shape : (N, H, W, C) of the convolution's input
-    stride, padding, dilation, groups, algorithm : as in `convolution`
+    stride, padding, dilation, groups, algorithm, precision : as in `convolution`
 
     Returns
     -------
@@ -147,29 +155,31 @@ def convolution_input_gradient(dy: Any, weight: Any, input_shape: Sequence[int],
         Fergus, section 2.1: "filtering" with flipped filters.)
     """
     where = "convolution_input_gradient"
-    checks.floats(where, "dy", dy, 4)
-    checks.floats(where, "weight", weight, 4)
+    backend = backend or backends.of(dy)
+    checks.floats(where, "dy", dy, 4, backend)
+    checks.floats(where, "weight", weight, 4, backend)
     checks.same_dtype(where, dy=dy, weight=weight)
+    precision = checks.precision(where, precision, dy, backend)
     checks.one_of(where, "algorithm", algorithm, ALGORITHMS)
     shape = _shape(where, "input_shape", input_shape, True)
     geometry = _geometry(where, shape, _shape(where, "weight.shape", tuple(weight.shape), False),
                          stride, padding, dilation, groups)
     checks.shape(where, "dy", dy, geometry.output_shape)
-    backend = backend or backends.of(dy)
     fast = _fast(where, algorithm, backend, tuple(weight.shape), geometry)
-    dx = backend.empty(shape, dy.dtype)
-    arrays = (backend.asarray(dy), backend.asarray(weight))
+    arrays = storage.rounded(backend, precision, dy), storage.rounded(backend, precision, weight)
+    dx = backend.empty(shape, arrays[0].dtype)
     if fast is None:
-        backend.convolution_input_gradient(dx, *arrays, *geometry[:4])
+        backend.convolution_input_gradient(dx, *arrays, *geometry[:4], *storage.named(precision))
     else:
         fast.input_gradient(dx, *arrays, geometry.stride[0], geometry.padding, geometry.groups)
-    return dx
+    return storage.in_type_of(backend, dx, dy)
 
 
 def convolution_weight_gradient(dy: Any, x: Any, weight_shape: Sequence[int], *,
                                 stride: int | Sequence[int] = 1, padding: int | Sequence[int] = 0,
                                 dilation: int | Sequence[int] = 1, groups: int = 1,
-                                algorithm: str = "direct", backend: Any = None) -> Any:
+                                algorithm: str = "direct", precision: str | None = None,
+                                backend: Any = None) -> Any:
     """Adjoint of `convolution` with respect to its filters, summed over the batch.
 
     Parameters
@@ -177,27 +187,28 @@ def convolution_weight_gradient(dy: Any, x: Any, weight_shape: Sequence[int], *,
     dy : (N, P, Q, K)
     x : (N, H, W, C), the convolution's input
     weight_shape : (K, R, S, C / groups)
-    stride, padding, dilation, groups, algorithm : as in `convolution`
+    stride, padding, dilation, groups, algorithm, precision : as in `convolution`
 
     Returns
     -------
-    dweight : `weight_shape`; zeros where the batch is empty
+    dweight : `weight_shape`, float32 where the arrays are of 16 bits; zeros where the batch is empty
     """
     where = "convolution_weight_gradient"
-    checks.floats(where, "dy", dy, 4)
-    checks.floats(where, "x", x, 4)
+    backend = backend or backends.of(dy)
+    checks.floats(where, "dy", dy, 4, backend)
+    checks.floats(where, "x", x, 4, backend)
     checks.same_dtype(where, dy=dy, x=x)
+    precision = checks.precision(where, precision, dy, backend)
     checks.one_of(where, "algorithm", algorithm, ALGORITHMS)
     shape = _shape(where, "weight_shape", weight_shape, False)
     geometry = _geometry(where, _shape(where, "x.shape", tuple(x.shape), True), shape,
                          stride, padding, dilation, groups)
     checks.shape(where, "dy", dy, geometry.output_shape)
-    backend = backend or backends.of(dy)
     fast = _fast(where, algorithm, backend, shape, geometry)
-    dweight = backend.empty(shape, dy.dtype)
-    arrays = (backend.asarray(dy), backend.asarray(x))
+    dweight = backend.empty(shape, np.float32 if dy.dtype in checks.SHORT else dy.dtype)
+    arrays = storage.rounded(backend, precision, dy), storage.rounded(backend, precision, x)
     if fast is None:
-        backend.convolution_weight_gradient(dweight, *arrays, *geometry[:4])
+        backend.convolution_weight_gradient(dweight, *arrays, *geometry[:4], *storage.named(precision))
     else:
         fast.weight_gradient(dweight, *arrays, geometry.stride[0], geometry.padding, geometry.groups)
     return dweight
@@ -212,14 +223,15 @@ def channel_sum(dy: Any, *, backend: Any = None) -> Any:
 
     Returns
     -------
-    sums : (C,)
+    sums : (C,), float32 where dy is of 16 bits
     """
     where = "channel_sum"
-    checks.floats(where, "dy", dy)
+    backend = backend or backends.of(dy)
+    checks.floats(where, "dy", dy, None, backend)
     checks.require(dy.ndim >= 2, where, "dy.shape", tuple(dy.shape), "at least 2 dimensions")
     checks.require(dy.shape[-1] >= 1, where, "dy.shape", tuple(dy.shape), "at least one channel")
     checks.fits(where, "dy.shape", dy.shape)
-    backend = backend or backends.of(dy)
+    dy = storage.widened(backend, dy)
     sums = backend.empty((dy.shape[-1],), dy.dtype)
-    backend.channel_sum(sums, backend.asarray(dy).reshape(-1, dy.shape[-1]))
+    backend.channel_sum(sums, dy.reshape(-1, dy.shape[-1]))
     return sums

@@ -43,7 +43,7 @@ def clear_outside(x: Any, tile: Tile, *, backend: Any = None) -> Any:
     x itself
     """
     backend = backend or backends.of(x)
-    checks.floats("clear_outside", "x", x, 4)
+    checks.floats("clear_outside", "x", x, 4, backend)
     bounds = bounds_of("clear_outside", x.shape, tile)
     in_place("clear_outside", x=x)
     backend.clear_outside(x, bounds)

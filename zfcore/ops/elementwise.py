@@ -1,8 +1,8 @@
 """Elementwise operations beyond ReLU: leaky and clipped ReLUs, sigmoids, arithmetic, scaling, broadcasting.
 
-They are bound by memory and rare in the networks of the papers, so they have no kernels: NumPy computes
-them on the host, on every backend. Exponentials are taken in float64 and rounded once, so a value
-does not depend on where in an array it stands.
+They are bound by memory and rare in the networks of the papers, so they have no kernels: the arrays' own library
+computes them where they lie, NumPy on the host and CuPy, by NumPy's names, on a device. Exponentials are taken
+in float64 and rounded once, so a value does not depend on where in an array it stands.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ __all__ = ["clip", "clip_backward", "divide", "expand", "leaky_relu", "leaky_rel
 RULES = ("gradient", "deconvnet", "guided")
 
 
-def _host(backend: Any, *arrays: Any) -> list[np.ndarray]:
-    return [backend.to_numpy(backend.asarray(array)) for array in arrays]
+def _there(backend: Any, *arrays: Any) -> list[Any]:
+    """The arrays where the backend works."""
+    return [backend.asarray(array) for array in arrays]
 
 
 def _one(where: str, name: str, array: Any) -> None:
@@ -65,7 +66,7 @@ def leaky_relu(x: Any, slope: Any, *, backend: Any = None) -> Any:
     backend = backend or backends.of(x)
     _one(where, "x", x)
     slopes = _slopes(where, slope, x, backend)
-    (x,) = _host(backend, x)
+    (x,) = _there(backend, x)
     return backend.asarray(np.where(x > 0, x, x * slopes))
 
 
@@ -81,7 +82,7 @@ def leaky_relu_gradient(dy: Any, x: Any, slope: Any, *, backend: Any = None) -> 
     backend = backend or backends.of(dy)
     _same(where, dy=dy, x=x)
     slopes = _slopes(where, slope, x, backend)
-    dy, x = _host(backend, dy, x)
+    dy, x = _there(backend, dy, x)
     return backend.asarray(np.where(x > 0, dy, dy * slopes))
 
 
@@ -91,7 +92,7 @@ def _slopes(where: str, slope: Any, x: Any, backend: Any) -> Any:
     _one(where, "slope", slope)
     checks.same_dtype(where, x=x, slope=slope)
     _broadcasts(where, "slope.shape", slope.shape, x.shape)
-    return backend.to_numpy(slope)
+    return backend.asarray(slope)
 
 
 def clip(x: Any, low: float, high: float, *, backend: Any = None) -> Any:
@@ -105,7 +106,7 @@ def clip(x: Any, low: float, high: float, *, backend: Any = None) -> Any:
     backend = backend or backends.of(x)
     _one("clip", "x", x)
     bounds = [x.dtype.type(_number("clip", name, value)) for name, value in (("low", low), ("high", high))]
-    (x,) = _host(backend, x)
+    (x,) = _there(backend, x)
     return backend.asarray(np.minimum(np.maximum(x, bounds[0]), bounds[1]))
 
 
@@ -124,7 +125,7 @@ def clip_backward(dy: Any, x: Any, low: float, high: float, *, rule: str = "grad
     checks.one_of(where, "rule", rule, RULES)
     _same(where, dy=dy, x=x)
     low, high = _number(where, "low", low), _number(where, "high", high)
-    dy, x = _host(backend, dy, x)
+    dy, x = _there(backend, dy, x)
     passed = dy if rule == "gradient" else np.maximum(dy, dy.dtype.type(0))
     if rule == "deconvnet":
         return backend.asarray(passed)
@@ -154,7 +155,7 @@ def sigmoid_gradient(dy: Any, y: Any, *, backend: Any = None) -> Any:
     """
     backend = backend or backends.of(dy)
     _same("sigmoid_gradient", dy=dy, y=y)
-    dy, y = _host(backend, dy, y)
+    dy, y = _there(backend, dy, y)
     return backend.asarray(dy * (y * (1 - y)))
 
 
@@ -177,7 +178,7 @@ def tanh_gradient(dy: Any, y: Any, *, backend: Any = None) -> Any:
     """
     backend = backend or backends.of(dy)
     _same("tanh_gradient", dy=dy, y=y)
-    dy, y = _host(backend, dy, y)
+    dy, y = _there(backend, dy, y)
     return backend.asarray(dy * (1 - y * y))
 
 
@@ -185,7 +186,7 @@ def _wide(where: str, function: Callable[[np.ndarray], np.ndarray], x: Any, back
     """The function's value in float64, rounded to x's type."""
     backend = backend or backends.of(x)
     _one(where, "x", x)
-    (x,) = _host(backend, x)
+    (x,) = _there(backend, x)
     return backend.asarray(function(x.astype(np.float64)).astype(x.dtype))
 
 
@@ -214,7 +215,7 @@ def log_softmax_gradient(dy: Any, y: Any, *, backend: Any = None) -> Any:
     """
     backend = backend or backends.of(dy)
     _same("log_softmax_gradient", dy=dy, y=y)
-    dy, y = _host(backend, dy, y)
+    dy, y = _there(backend, dy, y)
     wide = dy.astype(np.float64)
     return backend.asarray((wide - np.exp(y.astype(np.float64)) * wide.sum(axis=-1, keepdims=True))
                            .astype(dy.dtype))
@@ -253,7 +254,7 @@ def divide(a: Any, b: Any, *, backend: Any = None) -> Any:
 def _arithmetic(where: str, function: Callable[..., np.ndarray], a: Any, b: Any, backend: Any) -> Any:
     backend = backend or backends.of(a)
     _same(where, a=a, b=b)
-    a, b = _host(backend, a, b)
+    a, b = _there(backend, a, b)
     with np.errstate(all="ignore"):
         return backend.asarray(function(a, b))
 
@@ -274,11 +275,11 @@ def scale(x: Any, scale: Any = None, bias: Any = None, *, backend: Any = None) -
             _one(where, name, array)
             _broadcasts(where, f"{name}.shape", array.shape, x.shape)
     checks.same_dtype(where, x=x, scale=scale, bias=bias)
-    (y,) = _host(backend, x)
+    (y,) = _there(backend, x)
     if scale is not None:
-        y = y * backend.to_numpy(scale)
+        y = y * backend.asarray(scale)
     if bias is not None:
-        y = y + backend.to_numpy(bias)
+        y = y + backend.asarray(bias)
     return backend.asarray(y)
 
 
@@ -295,8 +296,8 @@ def expand(x: Any, shape: Sequence[int], *, backend: Any = None) -> Any:
     checks.require(len(shape) == x.ndim, "expand", "shape", tuple(shape), f"{x.ndim} sizes")
     _broadcasts("expand", "x.shape", x.shape, shape)
     checks.fits("expand", "shape", shape)
-    (x,) = _host(backend, x)
-    return backend.asarray(np.ascontiguousarray(np.broadcast_to(x, tuple(shape))))
+    (x,) = _there(backend, x)
+    return backend.asarray(np.broadcast_to(x, tuple(shape)))
 
 
 def reduce_to(dy: Any, shape: Sequence[int], *, backend: Any = None) -> Any:
@@ -310,7 +311,7 @@ def reduce_to(dy: Any, shape: Sequence[int], *, backend: Any = None) -> Any:
     backend = backend or backends.of(dy)
     _one("reduce_to", "dy", dy)
     _broadcasts("reduce_to", "shape", shape, dy.shape)
-    (dy,) = _host(backend, dy)
+    (dy,) = _there(backend, dy)
     extra = dy.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(extra + i for i, size in enumerate(shape)
                                        if size == 1 and dy.shape[extra + i] != 1)

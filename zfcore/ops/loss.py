@@ -25,12 +25,13 @@ def _no_empty_row(where: str, argument: str, x: Any) -> None:
             checks.fail(where, f"{argument}[{row}]", "all -inf", "at least one score above -inf in each row")
 
 
-def _labels(where: str, labels: Any, shape: tuple[int, ...]) -> None:
+def check_labels(where: str, labels: Any, shape: tuple[int, ...], trusted: bool = False) -> None:
+    """Require one class, an integer, for each row of scores of this shape; the classes of trusted ones are not read."""
     dtype = getattr(labels, "dtype", None)
     if dtype is None or dtype.kind not in "iu":
         checks.fail(where, "labels.dtype", dtype or type(labels).__name__, "an array of integers", TypeError)
     checks.shape(where, "labels", labels, shape[:1])
-    if labels.size and (labels.min() < 0 or labels.max() >= shape[1]):
+    if not trusted and labels.size and (labels.min() < 0 or labels.max() >= shape[1]):
         worst = labels.min() if labels.min() < 0 else labels.max()
         checks.fail(where, "labels", int(worst), f"a class from 0 to {shape[1] - 1}", IndexError)
 
@@ -74,13 +75,14 @@ def softmax_gradient(dy: Any, y: Any, *, backend: Any = None) -> Any:
     return dx
 
 
-def softmax_cross_entropy(logits: Any, labels: Any, *, backend: Any = None) -> tuple[Any, Any]:
+def softmax_cross_entropy(logits: Any, labels: Any, *, trusted: bool = False, backend: Any = None) -> tuple[Any, Any]:
     """Cross-entropy of every row against its label.
 
     Parameters
     ----------
     logits : (N, C)
     labels : integers (N,), 0 <= label < C
+    trusted : labels and scores are not looked at first, so that nothing waits for a device
 
     Returns
     -------
@@ -97,8 +99,9 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, backend: Any = None) -> t
     where = "softmax_cross_entropy"
     backend = backend or backends.of(logits)
     _scores(where, "logits", logits)
-    _labels(where, labels, logits.shape)
-    _no_empty_row(where, "logits", logits)
+    check_labels(where, labels, logits.shape, trusted)
+    if not trusted:
+        _no_empty_row(where, "logits", logits)
     logits, labels = backend.asarray(logits), backend.asarray(labels, np.int64)
     loss = backend.empty(logits.shape[:1], logits.dtype)
     probabilities = backend.empty(logits.shape, logits.dtype)
@@ -106,18 +109,20 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, backend: Any = None) -> t
     return loss, probabilities
 
 
-def softmax_cross_entropy_gradient(probabilities: Any, labels: Any, *, backend: Any = None) -> Any:
+def softmax_cross_entropy_gradient(probabilities: Any, labels: Any, *, trusted: bool = False,
+                                   backend: Any = None) -> Any:
     """Gradient of the mean loss by the logits: (probabilities - one at the label) / N.
 
     Parameters
     ----------
     probabilities : (N, C), from `softmax_cross_entropy`
     labels : integers (N,)
+    trusted : they are not looked at first, so that nothing waits for a device
     """
     where = "softmax_cross_entropy_gradient"
     backend = backend or backends.of(probabilities)
     _scores(where, "probabilities", probabilities)
-    _labels(where, labels, probabilities.shape)
+    check_labels(where, labels, probabilities.shape, trusted)
     probabilities, labels = backend.asarray(probabilities), backend.asarray(labels, np.int64)
     dx = backend.empty(probabilities.shape, probabilities.dtype)
     backend.softmax_cross_entropy_gradient(dx, probabilities, labels)

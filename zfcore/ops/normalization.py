@@ -27,15 +27,15 @@ def _constants(where: str, alpha: Any, beta: Any, k: Any) -> tuple[float, float,
     return float(alpha), float(beta), float(k)
 
 
-def _signal(where: str, dy: Any, shape: tuple[int, ...], x: Any) -> None:
-    checks.floats(where, "dy", dy)
+def _signal(where: str, dy: Any, shape: tuple[int, ...], x: Any, backend: Any = None) -> None:
+    checks.floats(where, "dy", dy, None, backend)
     checks.shape(where, "dy", dy, shape)
     checks.same_dtype(where, dy=dy, x=x)
 
 
 def _across(where: str, x: Any, size: Any, alpha: Any, beta: Any, k: Any,
-            divided: bool) -> tuple[int, float, float, float]:
-    checks.floats(where, "x", x)
+            divided: bool, backend: Any) -> tuple[int, float, float, float]:
+    checks.floats(where, "x", x, None, backend)
     checks.require(x.ndim >= 1, where, "x.shape", tuple(x.shape), "at least one dimension")
     checks.integer(where, "size", size, 1, checks.LONGEST)
     checks.require(size <= x.shape[-1], where, "size", size, f"at most the {x.shape[-1]} channels")
@@ -60,7 +60,7 @@ def response_norm(x: Any, *, size: int = 5, alpha: float = 1e-4, beta: float = 0
     """
     where = "response_norm"
     backend = backend or backends.of(x)
-    settings = _across(where, x, size, alpha, beta, k, alpha_is_divided_by_size)
+    settings = _across(where, x, size, alpha, beta, k, alpha_is_divided_by_size, backend)
     x = backend.asarray(x)
     y = backend.empty(x.shape, x.dtype)
     backend.response_norm(y, x, *settings)
@@ -81,8 +81,8 @@ def response_norm_gradient(dy: Any, x: Any, *, size: int = 5, alpha: float = 1e-
     """
     where = "response_norm_gradient"
     backend = backend or backends.of(x)
-    settings = _across(where, x, size, alpha, beta, k, alpha_is_divided_by_size)
-    _signal(where, dy, x.shape, x)
+    settings = _across(where, x, size, alpha, beta, k, alpha_is_divided_by_size, backend)
+    _signal(where, dy, x.shape, x, backend)
     dy, x = backend.asarray(dy), backend.asarray(x)
     dx = backend.empty(x.shape, x.dtype)
     backend.response_norm_gradient(dx, dy, x, *settings)
@@ -263,7 +263,7 @@ def batch_norm_training(x: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5,
 
 
 def batch_norm_training_gradient(dy: Any, x: Any, mean: Any, variance: Any, scale: Any, *, epsilon: float = 1e-5,
-                                 backend: Any = None) -> tuple[Any, Any, Any]:
+                                 trusted: bool = False, backend: Any = None) -> tuple[Any, Any, Any]:
     """Gradients of `batch_norm_training`: (dx, dscale, dbias); mean and variance are its results.
 
     Parameters
@@ -273,11 +273,13 @@ def batch_norm_training_gradient(dy: Any, x: Any, mean: Any, variance: Any, scal
     mean, variance : (C,), what `batch_norm_training` gave
     scale : (C,)
     epsilon : added to the variance
+    trusted : the variance is `batch_norm_training`'s own and not looked at first, so that nothing waits for a device
     """
     where = "batch_norm_training_gradient"
     backend = backend or backends.of(x)
     _per_channel(where, x, epsilon, mean=mean, variance=variance, scale=scale)
-    _positive(where, variance, epsilon)
+    if not trusted:
+        _positive(where, variance, epsilon)
     _signal(where, dy, x.shape, x)
     dy, x, mean, variance, scale = map(backend.asarray, (dy, x, mean, variance, scale))
     dx = backend.empty(x.shape, x.dtype)

@@ -105,7 +105,7 @@ def max_pool(x: Any, *, window: Any, stride: Any = None, padding: Any = 0, ceil_
     """
     where = "max_pool"
     backend = backend or backends.of(x)
-    checks.floats(where, "x", x, 4)
+    checks.floats(where, "x", x, 4, backend)
     windows = _windows(where, x.shape, window, stride, padding, tile, ceil_mode)
     _switch_area(where, windows.window)
     bounds = bounds_of(where, x.shape, tile)
@@ -144,7 +144,7 @@ def max_unpool(y: Any, switches: Any, output_shape: Any, *, window: Any, stride:
     """
     where = "max_unpool"
     backend = backend or backends.of(y)
-    checks.floats(where, "y", y, 4)
+    checks.floats(where, "y", y, 4, backend)
     checks.one_of(where, "overlap", overlap, ("sum", "last"))
     shape = _shape4(where, "output_shape", output_shape)
     windows = _windows(where, shape, window, stride, padding, tile)
@@ -284,7 +284,7 @@ def average_pool(x: Any, *, window: Any, stride: Any = None, padding: Any = 0, c
     """
     where = "average_pool"
     backend = backend or backends.of(x)
-    checks.floats(where, "x", x, 4)
+    checks.floats(where, "x", x, 4, backend)
     windows, bounds, counted = _average(where, x.shape, window, stride, padding, ceil_mode, divisor, tile)
     shape = (x.shape[0], *windows.outputs(x.shape[1:3], ceil_mode), x.shape[3])
     x = backend.asarray(x)
@@ -306,7 +306,7 @@ def average_pool_gradient(dy: Any, input_shape: Any, *, window: Any, stride: Any
     """
     where = "average_pool_gradient"
     backend = backend or backends.of(dy)
-    checks.floats(where, "dy", dy, 4)
+    checks.floats(where, "dy", dy, 4, backend)
     shape = _shape4(where, "input_shape", input_shape)
     windows, bounds, counted = _average(where, shape, window, stride, padding, ceil_mode, divisor, tile)
     _pooled_shape(where, "dy", dy, shape, windows, (ceil_mode,))
@@ -316,8 +316,8 @@ def average_pool_gradient(dy: Any, input_shape: Any, *, window: Any, stride: Any
     return dx
 
 
-def _whole_maps(where: str, x: Any) -> None:
-    checks.floats(where, "x", x, 4)
+def _whole_maps(where: str, x: Any, backend: Any) -> None:
+    checks.floats(where, "x", x, 4, backend)
     checks.require(x.shape[1] * x.shape[2] > 0, where, "x.shape", tuple(x.shape), "maps of at least one cell")
 
 
@@ -329,7 +329,7 @@ def global_average_pool(x: Any, *, backend: Any = None) -> Any:
     x : (N, H, W, C)
     """
     backend = backend or backends.of(x)
-    _whole_maps("global_average_pool", x)
+    _whole_maps("global_average_pool", x, backend)
     x = backend.asarray(x)
     y = backend.empty((x.shape[0], x.shape[3]), x.dtype)
     backend.global_average_pool(y, x)
@@ -346,7 +346,7 @@ def global_average_pool_gradient(dy: Any, input_shape: Any, *, backend: Any = No
     """
     where = "global_average_pool_gradient"
     backend = backend or backends.of(dy)
-    checks.floats(where, "dy", dy, 2)
+    checks.floats(where, "dy", dy, 2, backend)
     shape = _shape4(where, "input_shape", input_shape)
     checks.shape(where, "dy", dy, (shape[0], shape[3]))
     dy = backend.asarray(dy)
@@ -368,7 +368,7 @@ def map_maximum(x: Any, *, backend: Any = None) -> tuple[Any, Any]:
     positions : int32 (N, C), row * W + column; the first of equals in row-major order, the first NaN
     """
     backend = backend or backends.of(x)
-    _whole_maps("map_maximum", x)
+    _whole_maps("map_maximum", x, backend)
     checks.fits("map_maximum", "x.shape", x.shape[1:3])
     x = backend.asarray(x)
     values = backend.empty((x.shape[0], x.shape[3]), x.dtype)
@@ -403,7 +403,7 @@ def global_max_pool_gradient(dy: Any, positions: Any, input_shape: Any, *, backe
     """
     where = "global_max_pool_gradient"
     backend = backend or backends.of(dy)
-    checks.floats(where, "dy", dy, 2)
+    checks.floats(where, "dy", dy, 2, backend)
     shape = _shape4(where, "input_shape", input_shape)
     checks.shape(where, "dy", dy, (shape[0], shape[3]))
     if getattr(positions, "dtype", None) != np.int32:

@@ -47,6 +47,16 @@ def table_picture(head: Sequence[str], rows: Sequence[Sequence[str]], *, strong:
     return np.asarray(sheet)
 
 
+def percent(mean: float, deviation: float) -> str:
+    """A share and its deviation in per cent, as text; a deviation that is NaN is left out.
+
+    Parameters
+    ----------
+    mean, deviation : 0 to 1
+    """
+    return f"{100 * mean:.1f}" + ("" if np.isnan(deviation) else f" ± {100 * deviation:.1f}")
+
+
 def transfer_picture(result: Any, size: tuple[int, int] = (330, 460)) -> np.ndarray:
     """Curves of accuracy over training images a class, and the table of layers.
 
@@ -61,13 +71,12 @@ def transfer_picture(result: Any, size: tuple[int, int] = (330, 460)) -> np.ndar
     """
     rows = result.table()
     head = ["network", "layer", *(f"{amount} a class" for amount in result.per_class)]
-    cells = [[plain(name, 30), plain(layer, 24), *(f"{100 * mean:.1f} ± {100 * deviation:.1f}" for mean, deviation
-                                                   in zip(means, deviations, strict=True))]
+    cells = [[plain(name, 30), plain(layer, 24), *map(percent, means, deviations)]
              for name, layer, means, deviations in rows]
     breaks = [place > 0 and rows[place][0] != rows[place - 1][0] for place in range(len(rows))]
-    classes = result.classes.shape[-1]
-    note = (f"{result.classifier} on fixed features, mean over {classes} classes ± deviation over "
-            f"{result.classes.shape[3]} folds, %; chance {100 / classes:.1f}")
+    folds, classes = result.classes.shape[3:]
+    over = f" ± deviation over {folds} folds" if folds > 1 else ", one fold"
+    note = f"{result.classifier} on fixed features, mean over {classes} classes{over}, %; chance {100 / classes:.1f}"
     items = [("accuracy, layer by layer", table_picture(head, cells, strong=breaks), note)]
     if len(result.per_class) > 1:
         curves = np.stack([100 * means for _, _, means, _ in rows])

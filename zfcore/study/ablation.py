@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -18,6 +19,7 @@ from ..data import open_images
 from ..models.ablation import ROWS, ablated, possible, without
 from . import results
 from .saved import Saved
+from .state import Generations
 
 # Table 3, ImageNet 2012, error in %: training top-1, validation top-1, validation top-5.
 PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
@@ -130,8 +132,8 @@ def ablation(network: Any, train: Any, validation: Any, recipe: Any, *, rows: Se
     rows : of `models.ablation.ROWS`, the first is what the others are compared with; None: all whose layers
         the network has
     seeds : each row is trained once with each
-    state : a folder that keeps what is done so far, and from which an earlier call's work is taken up; the
-        caller removes it. None: nothing is kept
+    state : a folder that keeps what is done so far (see `kept`), and from which an earlier call's work is taken up;
+        the caller removes it. None: nothing is kept
     progress : show bars on stderr
 
     Returns
@@ -142,6 +144,7 @@ def ablation(network: Any, train: Any, validation: Any, recipe: Any, *, rows: Se
     ------
     ValueError : an unknown row or one about layers that are not there, no or doubled seeds, a state of
         another ablation
+    BlockingIOError : another process is at work on the state
     """
     where = "ablation"
     chosen = possible(network) if rows is None else list(rows)
@@ -160,34 +163,45 @@ def ablation(network: Any, train: Any, validation: Any, recipe: Any, *, rows: Se
                       np.array([net.parameter_count for net in nets], np.int64),
                       np.array([sum(net.multiply_adds().values()) for net in nets], np.int64),
                       np.full(shape, np.nan), settings)
-    if state is not None and Path(state).exists():
-        result = _taken_up(result, Path(state))
-    for place, row in enumerate(chosen):
-        for column, seed in enumerate(numbers):
-            if not np.isfinite(result.seconds[place, column]):
-                begun = time.perf_counter()
-                if progress:
-                    sys.stderr.write(f"ablation: {row}, seed {seed}\n")
-                errors = _errors(nets[place], sources["train"], sources["validation"], recipe, seed, progress)
-                for name, value in zip(ERRORS, errors, strict=True):
-                    getattr(result, name)[place, column] = value
-                result.seconds[place, column] = time.perf_counter() - begun
-                if state is not None:
-                    result.save(state, force=True)
+    keeper = None if state is None else kept(state)
+    with contextlib.nullcontext() if keeper is None else keeper.locked():
+        if keeper is not None:
+            _take_up(result, keeper)
+        for place, column in np.argwhere(np.isnan(result.seconds)).tolist():
+            begun, seed = time.perf_counter(), numbers[column]
+            if progress:
+                sys.stderr.write(f"ablation: {chosen[place]}, seed {seed}\n")
+            errors = _errors(nets[place], sources["train"], sources["validation"], recipe, seed, progress)
+            for name, value in zip(ERRORS, errors, strict=True):
+                getattr(result, name)[place, column] = value
+            result.seconds[place, column] = time.perf_counter() - begun
+            if keeper is not None:
+                keeper.save(result)
     return result
 
 
-def _taken_up(fresh: Ablation, state: Path) -> Ablation:
-    """What was done before, if it is of the same ablation."""
-    found = Ablation.load(state)
+def kept(state: str | Path) -> Generations:
+    """The ablations in a folder that keeps what is done so far; `furthest()` is the last.
+
+    Parameters
+    ----------
+    state : the folder; made if it does not exist
+    """
+    return Generations(state, Ablation, lambda found: int(np.isfinite(found.seconds).sum()), "ablation")
+
+
+def _take_up(fresh: Ablation, keeper: Generations) -> None:
+    """Put in what was done before, if it is of the same ablation."""
+    found: Ablation | None = keeper.furthest()
+    if found is None:
+        return
     different = [name for name in ("network", "rows", "seeds", "settings")
                  if getattr(found, name) != getattr(fresh, name)]
     if different:
-        raise results.ResultError(f"{state}: is the state of another ablation ({', '.join(different)} differ); "
+        raise results.ResultError(f"{keeper.path}: is the state of another ablation ({', '.join(different)} differ); "
                                   "allowed: a new name, or the same ablation")
     for name in (*ERRORS, "seconds"):
         getattr(fresh, name)[:] = getattr(found, name)
-    return fresh
 
 
 def _described(network: Any) -> str:

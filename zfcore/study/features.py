@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from ..data import Stream, open_images
 from . import results
 from .saved import Saved
 
-__all__ = ["Features", "features", "pooled"]
+__all__ = ["Features", "compared", "features", "pooled"]
 
 POOLINGS = ("average", "max", "none")
 
@@ -48,6 +48,31 @@ class Features(Saved):
     cells: int
     network_hash: str
     images_manifest: str
+
+    def sizes(self, where: str, others: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Each layer's `shapes`; ValueError if another network's are given and are not the same."""
+        for name, shape in (others or {}).items():
+            checks.require(np.array_equal(shape, self.shapes[name]), where, f"the size of {name!r}",
+                           self.shapes[name].tolist(), f"{shape.tolist()}, that of the other networks")
+        return dict(self.shapes)
+
+
+def compared(where: str, networks: Any, layers: Sequence[str] | str) -> tuple[dict[str, Any], list[str]]:
+    """Networks by their names, and names of layers; ValueError for a layer that one of them lacks.
+
+    Parameters
+    ----------
+    where : the operation, for errors
+    networks : one, or {name: network}
+    layers : names of tensors, or one
+    """
+    given = dict(networks) if isinstance(networks, Mapping) else {"network": networks}
+    names = [layers] if isinstance(layers, str) else list(layers)
+    checks.require(len(given) > 0, where, "networks", networks, "one network or more")
+    for network in given.values():
+        for name in names:
+            network.tensor_shape(name)  # an unknown name's error lists the valid ones
+    return given, names
 
 
 def pooled(maps: np.ndarray, pooling: str = "average", cells: int = 6) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,8 +11,8 @@ import numpy as np
 from .. import checks
 from ..data import Voc, open_images
 from . import results
-from .classifiers import CLASSIFIERS, STRENGTHS, average_precision, chosen_strength, fit_scores, prepared
-from .features import features
+from .classifiers import STRENGTHS, average_precision, check_choice, chosen_strength, fit_scores, prepared
+from .features import compared, features
 from .saved import Saved
 
 __all__ = ["Pascal", "pascal"]
@@ -97,13 +97,9 @@ def pascal(networks: Any, train: Any, test: Any, layers: Sequence[str] | str, *,
     Pascal
     """
     where = "pascal"
-    given = dict(networks) if isinstance(networks, Mapping) else {"network": networks}
-    names = [layers] if isinstance(layers, str) else list(layers)
+    given, names = compared(where, networks, layers)
     checks.one_of(where, "loss", loss, LOSSES)
-    checks.one_of(where, "classifier", classifier, CLASSIFIERS)
-    checks.require(len(given) > 0, where, "networks", networks, "one network or more")
-    checks.require(len(strengths) > 0 and all(0 < each < float("inf") for each in strengths), where, "strengths",
-                   strengths, "numbers above 0")
+    check_choice(where, classifier, strengths)
     sources = [open_images(part) for part in (train, test)]
     for argument, source in zip(("train", "test"), sources, strict=True):
         if not isinstance(source, Voc):
@@ -116,7 +112,7 @@ def pascal(networks: Any, train: Any, test: Any, layers: Sequence[str] | str, *,
     for number, network in enumerate(given.values()):
         known, unknown = (features(network, source, names, pooling=pooling, cells=cells, batch_size=batch_size,
                                    threads=threads, scratch=scratch, progress=progress) for source in sources)
-        sizes = sizes or dict(known.shapes)
+        sizes = known.sizes(where, sizes)
         for place, layer in enumerate(names):
             rows = np.flatnonzero(own.labels[known.indices] >= 0) if loss == "exclusive" else slice(None)
             present, exclusive = np.unique(own.labels[known.indices][rows], return_inverse=True)

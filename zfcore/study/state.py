@@ -1,7 +1,7 @@
-"""A scan's state on disk: after kill -9 it goes on where the last whole state was written.
+"""A long study's state on disk: after kill -9 it goes on where the last whole state was written.
 
 A folder holds two generations, "0" and "1", written in turn, each completely or not at all, and each
-an atlas of the images seen so far. The one that reaches further and is not damaged counts.
+a result of what was done so far. The one that reaches further and is not damaged counts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,76 @@ GENERATIONS = ("0", "1")
 LOCK = "lock"
 
 
-class State:
-    """The two generations in a folder.
+class Generations:
+    """The two generations of a result in a folder.
+
+    Parameters
+    ----------
+    path : the folder; made if it does not exist
+    kind : of the results, with `save` and `load`
+    done : how far a result reaches
+    study : what is under way, for messages
+    """
+
+    def __init__(self, path: str | os.PathLike[str], kind: Any, done: Callable[[Any], int], study: str) -> None:
+        self.path, self.kind, self.done, self.study = Path(path), kind, done, study
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is not a folder; allowed: a new name, or a state of {study}")
+        others = [] if not self.path.exists() else [
+            entry.name for entry in self.path.iterdir()
+            if entry.name not in (*GENERATIONS, LOCK) and not _leftover(entry.name)]
+        if others:
+            raise FileExistsError(f"{self.path} holds {others[0]!r}, which is no part of a state of {study}; "
+                                  f"allowed: a new name, or a state of {study}")
+        self.path.mkdir(exist_ok=True)
+        self._next = GENERATIONS[0]
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out; the lock ends with the process, however that ends."""
+        with locked(self.path / LOCK, f"{self.path}: another process is at work on this state of {self.study}"):
+            for entry in self.path.iterdir():
+                if _leftover(entry.name):
+                    shutil.rmtree(entry)  # half of a generation, from a process that was killed
+            yield
+
+    def furthest(self) -> Any:
+        """The result that reaches furthest, or None where there is none yet; the other's damage is said.
+
+        Raises
+        ------
+        results.ResultError : there are generations, but no whole one
+        """
+        found: dict[str, Any] = {}
+        faults = []
+        for name in GENERATIONS:
+            if (self.path / name).exists():
+                try:
+                    found[name] = self.kind.load(self.path / name)
+                except results.ResultError as error:
+                    faults.append(error)
+        if not found:
+            if faults:
+                raise faults[0]
+            return None
+        for fault in faults:
+            sys.stderr.write(f"{self.study}: {fault}; going on from the other state, which is whole\n")
+        name = max(found, key=lambda each: self.done(found[each]))
+        self._next = GENERATIONS[1 - GENERATIONS.index(name)]
+        return found[name]
+
+    def save(self, result: Any) -> None:
+        """Write the next generation over the one before the last."""
+        result.save(self.path / self._next, force=True)
+        self._next = GENERATIONS[1 - GENERATIONS.index(self._next)]
+
+    def remove(self) -> None:
+        """Delete the folder, when the study's result is safe elsewhere."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class State(Generations):
+    """A scan's state: atlases of the images seen so far.
 
     Parameters
     ----------
@@ -31,26 +99,7 @@ class State:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        if self.path.exists() and not self.path.is_dir():
-            raise FileExistsError(f"{self.path} is not a folder; allowed: a new name, or a scan's state")
-        others = [] if not self.path.exists() else [
-            entry.name for entry in self.path.iterdir()
-            if entry.name not in (*GENERATIONS, LOCK) and not _leftover(entry.name)]
-        if others:
-            raise FileExistsError(f"{self.path} holds {others[0]!r}, which is no part of a scan's state; "
-                                  "allowed: a new name, or a scan's state")
-        self.path.mkdir(exist_ok=True)
-        self._next = GENERATIONS[0]
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes out; the lock ends with the process, however that ends."""
-        with locked(self.path / LOCK, f"{self.path}: another process is scanning into this state"):
-            for entry in self.path.iterdir():
-                if _leftover(entry.name):
-                    shutil.rmtree(entry)  # half of a generation, from a process that was killed
-            yield
+        super().__init__(path, Atlas, lambda atlas: atlas.scanned, "atlas")
 
     def load(self, expected: dict[str, Any], begin: int, end: int) -> Atlas | None:
         """The state that reaches furthest, or None where there is none yet.
@@ -65,22 +114,9 @@ class State:
         AtlasError : it is the state of another scan
         results.ResultError : there are generations, but no whole one
         """
-        found: dict[str, Atlas] = {}
-        faults = []
-        for name in GENERATIONS:
-            if (self.path / name).exists():
-                try:
-                    found[name] = Atlas.load(self.path / name)
-                except results.ResultError as error:
-                    faults.append(error)
-        if not found:
-            if faults:
-                raise faults[0]
+        atlas: Atlas | None = self.furthest()
+        if atlas is None:
             return None
-        for fault in faults:
-            sys.stderr.write(f"atlas: {fault}; going on from the state before it\n")
-        name = max(found, key=lambda each: found[each].scanned)
-        atlas = found[name]
         mine = atlas.identity()
         different = [key for key in expected if mine[key] != expected[key]]
         if different:
@@ -89,17 +125,7 @@ class State:
         if len(atlas.covered) > 1 or (atlas.covered and (atlas.covered[0][0] != begin or atlas.covered[0][1] > end)):
             raise AtlasError(f"{self.path}: is the state of another part of the images ({atlas.covered}); "
                              f"allowed: a part of {begin}..{end - 1} from {begin} on")
-        self._next = GENERATIONS[1 - GENERATIONS.index(name)]
         return atlas
-
-    def save(self, atlas: Atlas) -> None:
-        """Write the next generation over the one before the last."""
-        atlas.save(self.path / self._next, force=True)
-        self._next = GENERATIONS[1 - GENERATIONS.index(self._next)]
-
-    def remove(self) -> None:
-        """Delete the folder, when its scan's result is safe elsewhere."""
-        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def _leftover(name: str) -> bool:

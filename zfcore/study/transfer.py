@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -11,8 +11,8 @@ import numpy as np
 from .. import checks
 from ..data import Augmentation, Feed, Images, folds, open_images, subset
 from . import results
-from .classifiers import CLASSIFIERS, STRENGTHS, chosen_strength, class_accuracies, fit_scores, prepared
-from .features import Features, features
+from .classifiers import STRENGTHS, check_choice, chosen_strength, class_accuracies, fit_scores, prepared
+from .features import Features, compared, features
 from .saved import Saved
 
 __all__ = ["Transfer", "default_layers", "from_scratch", "transfer"]
@@ -30,9 +30,10 @@ class Transfer(Saved):
     layers : names of tensors, the lowest first
     sizes : {layer: int64 shape of one picture's features}
     per_class : training pictures of each class
-    classes : float64 (networks, layers, per_class, folds, classes), accuracy on each class's test pictures
+    classes : float64 (networks, layers, per_class, folds, classes), accuracy on each class's test pictures; NaN
+        where none can be read
     strengths : float64 (networks, layers, per_class, folds), what the training pictures chose
-    scratch : float64 (per_class, folds, classes), the same network trained from random weights on the same
+    scratch : float64 (per_class, folds, classes), likewise, the same network trained from random weights on the same
         pictures; None: it was not
     scratch_epochs : for how many epochs
     class_names : or None
@@ -64,19 +65,20 @@ class Transfer(Saved):
 
     @property
     def accuracies(self) -> np.ndarray:
-        """float64 (networks, layers, per_class, folds): mean over the classes."""
-        return np.asarray(self.classes).mean(axis=-1)
+        """float64 (networks, layers, per_class, folds): mean over the classes with test pictures."""
+        return np.nanmean(np.asarray(self.classes), axis=-1)
 
     def table(self) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
-        """Rows of (network, layer, means, deviations); both (per_class,), over the folds (n - 1)."""
+        """Rows of (network, layer, means, deviations); both (per_class,), over the folds (n - 1; NaN for one fold)."""
         def row(name: str, layer: str, values: np.ndarray) -> tuple[str, str, np.ndarray, np.ndarray]:
             many = values.shape[1] > 1
-            return name, layer, values.mean(axis=1), values.std(axis=1, ddof=1) if many else np.zeros(len(values))
+            return name, layer, values.mean(axis=1), (values.std(axis=1, ddof=1) if many
+                                                      else np.full(len(values), np.nan))
 
         rows = [row(name, layer, self.accuracies[number, place]) for number, name in enumerate(self.networks)
                 for place, layer in enumerate(self.layers)]
         return rows if self.scratch is None else [
-            *rows, row("from scratch", f"{self.scratch_epochs} epochs", self.scratch.mean(axis=-1))]
+            *rows, row("from scratch", f"{self.scratch_epochs} epochs", np.nanmean(self.scratch, axis=-1))]
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -86,7 +88,8 @@ class Transfer(Saved):
                                  "test_pictures": np.asarray(self.test_pictures).tolist(), "pooling": self.pooling,
                                  "cells": self.cells, "accuracy": {}}
         for name, layer, means, deviations in self.table():
-            found["accuracy"].setdefault(name, {})[layer] = {"mean": means.tolist(), "deviation": deviations.tolist()}
+            found["accuracy"].setdefault(name, {})[layer] = {"mean": means.tolist(), "deviation": [
+                None if np.isnan(value) else value for value in deviations.tolist()]}
         return found
 
 
@@ -111,8 +114,8 @@ def transfer(networks: Any, images: Any, layers: Sequence[str] | str, *, per_cla
     seed : of the folds, and of what is trained from scratch
     scratch_epochs : above 0: also train the first network from random weights, up to the last of `layers` and
         with a new softmax on it, on the same training pictures
-    learning_rate : of that training (SGD with momentum 0.9, falling linearly)
-    batch_size, threads : pictures at a time, threads that decode
+    learning_rate : of that training (SGD with momentum 0.9, falling linearly, 32 pictures a step)
+    batch_size, threads : pictures at a time, threads that decode; the result does not depend on them
     scratch : folder for the features while they are used
     progress : show bars on stderr
 
@@ -123,19 +126,12 @@ def transfer(networks: Any, images: Any, layers: Sequence[str] | str, *, per_cla
     from tqdm import tqdm
 
     where = "transfer"
-    given = dict(networks) if isinstance(networks, Mapping) else {"network": networks}
-    names = [layers] if isinstance(layers, str) else list(layers)
+    given, names = compared(where, networks, layers)
     amounts = [checks.integer(where, "per_class", each, 1) for each in per_class]
-    checks.require(len(given) > 0, where, "networks", networks, "one network or more")
     checks.require(len(amounts) > 0 and amounts == sorted(set(amounts)), where, "per_class", per_class,
                    "rising numbers of pictures")
-    checks.one_of(where, "classifier", classifier, CLASSIFIERS)
+    check_choice(where, classifier, strengths)
     checks.integer(where, "scratch_epochs", scratch_epochs, 0)
-    checks.require(len(strengths) > 0 and all(0 < each < float("inf") for each in strengths), where, "strengths",
-                   strengths, "numbers above 0")
-    for network in given.values():
-        for name in names:
-            network.tensor_shape(name)  # an unknown name's error lists the valid ones
     source = open_images(images)
     drawn = {amount: folds(source, amount, count, most, seed) for amount in amounts}
     assert source.labels is not None
@@ -149,9 +145,7 @@ def transfer(networks: Any, images: Any, layers: Sequence[str] | str, *, per_cla
     for place, network in enumerate(given.values()):
         found = features(network, source, names, pooling=pooling, cells=cells, batch_size=batch_size, threads=threads,
                          scratch=scratch, progress=progress)
-        sizes = sizes or dict(found.shapes)
-        checks.require(all(np.array_equal(sizes[name], found.shapes[name]) for name in names), where, "networks",
-                       list(given), "networks whose layers have the same sizes")
+        sizes = found.sizes(where, sizes)
         with tqdm(total=int(np.prod(shape[1:])), desc="classifiers", unit="fit", disable=not progress) as bar:
             for layer, name in enumerate(names):
                 for column, amount in enumerate(amounts):
@@ -163,7 +157,7 @@ def transfer(networks: Any, images: Any, layers: Sequence[str] | str, *, per_cla
     if scratch_epochs:
         own = np.stack([np.stack([
             from_scratch(next(iter(given.values())), source, train, test, names[-1], epochs=scratch_epochs, seed=seed,
-                         learning_rate=learning_rate, batch_size=batch_size, threads=threads, progress=progress)
+                         learning_rate=learning_rate, threads=threads, progress=progress)
             for train, test in drawn[amount]]) for amount in amounts])
     named = None if source.class_names is None else [source.class_names[label] for label in present.tolist()]
     return Transfer(tuple(given), tuple(names), sizes, tuple(amounts), classes, chosen, own, scratch_epochs, named,
@@ -178,6 +172,8 @@ def _judged(found: Features, layer: str, train: np.ndarray, test: np.ndarray, nu
     assert found.labels is not None
     rows, others = (np.flatnonzero(np.isin(found.indices, part)) for part in (train, test))
     own, theirs = number_of[found.labels[rows]], number_of[found.labels[others]]
+    checks.require(len(np.unique(own)) == number_of.max() + 1, "transfer", "images",
+                   "a class none of whose training pictures in a fold can be read", "more per_class, or whole pictures")
     values, judged = prepared(found.values[layer][rows], found.values[layer][others])
     strength = chosen_strength(classifier, values, own, strengths, seed)
     return class_accuracies(fit_scores(classifier, values, own, judged, strength), theirs), strength
@@ -234,7 +230,8 @@ def from_scratch(network: Any, images: Images, train: np.ndarray, test: np.ndarr
         for epoch in range(epochs):
             for batch, labels in feed.epoch(epoch):
                 optimizer.learning_rate = learning_rate * (1 - step / steps)
-                train_step(net, batch, labels, optimizer, seed=seed, step=step)
+                if len(labels):  # else none of the batch's pictures could be read
+                    train_step(net, batch, labels, optimizer, seed=seed, step=step)
                 step += 1
                 bar.update()
     judged = features(net, subset(images, test), net.output, pooling="none", batch_size=batch_size, threads=threads,

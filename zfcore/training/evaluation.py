@@ -107,7 +107,9 @@ def measure(nets: Network | Sequence[Network], feeds: Feed | Sequence[Feed], *, 
             labels = batches[0][1]
             if any(not np.array_equal(other, labels) for _, other in batches):
                 raise ValueError("measure: feeds have other labels; allowed: the same images in the same order")
-            if len(labels) and (labels.min() < 0 or labels.max() >= sizes[0]):
+            if not len(labels):  # none of the batch's images could be read
+                continue
+            if labels.min() < 0 or labels.max() >= sizes[0]:
                 checks.fail(where, "labels", (int(labels.min()), int(labels.max())),
                             f"classes from 0 to {sizes[0] - 1}")
             answers = [_answers(net, batches[place % len(batches)][0], labels) for place, net in enumerate(nets)]

@@ -36,7 +36,7 @@ class Feed(Protocol):
         """Hash of the data."""
 
     def epoch(self, number: int, first_step: int = 0) -> Iterator[tuple[Any, np.ndarray]]:
-        """Batches (N, H, W, C), preprocessed, and their labels (N,), from batch `first_step` on."""
+        """Batches (N, H, W, C), preprocessed, and their labels (N,), from batch `first_step` on; N may be 0."""
 
 
 def labelled(where: str, images: Any, labels: Any, classes: int | None = None) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from ..files import naming
 
 __all__ = ["TIMES", "Board", "Log", "rows"]
 
@@ -28,9 +31,13 @@ class Log:
     """
 
     def __init__(self, path: str | os.PathLike[str], length: int) -> None:
+        self._path = Path(path)
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
-        self.missing = max(length - self._file.tell(), 0)
-        self._file.truncate(length - self.missing)
+        left = min(self._file.tell(), length)
+        if left < length:  # what is left ends within a line
+            left = self._path.read_bytes().rfind(b"\n") + 1
+        self.missing = length - left
+        self._file.truncate(left)
         self._file.seek(0, os.SEEK_END)
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -41,12 +48,14 @@ class Log:
         record : JSON values
         """
         rest = memoryview(json.dumps(record, allow_nan=False).encode() + b"\n")
-        while rest:
-            rest = rest[self._file.write(rest):]
+        with naming(self._path):
+            while rest:
+                rest = rest[self._file.write(rest):]
 
     def sync(self) -> int:
         """Make what was written durable; return its length in bytes."""
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:
@@ -55,7 +64,7 @@ class Log:
 
 
 def rows(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]]:
-    """The records of one kind, "step" or "epoch"; half a line at the end is left out.
+    """The records of one kind, "step" or "epoch"; half a line at the end and damaged ones are left out.
 
     Parameters
     ----------
@@ -67,9 +76,10 @@ def rows(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]]:
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_bytes().split(b"\n")[:-1]:
-        record = json.loads(line)
-        if isinstance(record, dict):
-            yield record
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                yield record
 
 
 class Board:

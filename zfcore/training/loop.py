@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from .captured import CapturedStep, recorder
 from .evaluation import Evaluation, measure
 from .feeds import Feed
 from .optimizers import Optimizer
@@ -84,6 +85,8 @@ class Training:
     seed : of dropout
     validation : a feed to evaluate on after each epoch, unshuffled
     frozen : layers that keep their parameters
+    captured : whether steps are launched as one CUDA graph (`CapturedStep`, on the cuda backend), with the same
+        bits; steps whose tensors an observer wants, and the smaller batch at an epoch's end, go kernel by kernel
 
     Attributes
     ----------
@@ -102,6 +105,7 @@ class Training:
     seed: int = 0
     validation: Feed | None = None
     frozen: Collection[str] = ()
+    captured: bool = False
 
     epoch: int = field(default=0, init=False)
     step: int = field(default=0, init=False)
@@ -111,6 +115,11 @@ class Training:
     seconds: float = field(default=0.0, init=False)
     errors: list[float] = field(default_factory=list, init=False)
     rates: list[float] = field(default_factory=list, init=False)
+    _step_of: CapturedStep | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.captured:
+            recorder(self.network)  # or an error, before anything is done
 
     def run(self, epochs: int, *, observer: Observer | None = None, progress: bool = True) -> list[Epoch]:
         """Go on until `epochs` are finished; return those that this call finished.
@@ -146,15 +155,15 @@ class Training:
             batches: Any = self.feed.epoch(self.epoch, self.step)
             with contextlib.closing(batches) if hasattr(batches, "close") else contextlib.nullcontext():
                 for batch, labels in batches:
-                    loss, hits = train_step(self.network, batch, labels, self.optimizer, seed=self.seed,
-                                            step=self.epoch * steps + self.step, frozen=self.frozen,
-                                            keep=observer.wanted(self), walked=partial(observer.walked, self))
+                    loss, hits = 0.0, 0
+                    if len(labels):  # else none of the batch's images could be read
+                        loss, hits = self._take(batch, labels, self.epoch * steps + self.step, observer)
                     self.loss, self.hits, self.seen = self.loss + loss, self.hits + hits, self.seen + len(labels)
                     self.step += 1
                     self.seconds = time.perf_counter() - begun
                     bar.update(len(labels))
                     bar.set_postfix({"epoch": self.epoch + 1, "loss": f"{self.loss / self.seen:.4f}"}, refresh=False)
-                    observer.stepped(self, loss / len(labels), len(labels))
+                    observer.stepped(self, loss / max(len(labels), 1), len(labels))
         checked = None
         if self.validation is not None:
             checked = measure(self.network, self.validation, between=lambda: observer.validating(self))
@@ -165,3 +174,14 @@ class Training:
                       time.perf_counter() - begun, self.seconds)
         self.epoch, self.step, self.loss, self.hits, self.seen, self.seconds = self.epoch + 1, 0, 0.0, 0, 0, 0.0
         return epoch
+
+    def _take(self, batch: Any, labels: Any, step: int, observer: Observer) -> tuple[float, int]:
+        """One step; its loss and hits, summed over the batch."""
+        wanted = observer.wanted(self)
+        if self.captured and not wanted:
+            if self._step_of is None or len(batch) > (self._step_of.shape or (0,))[0]:
+                self._step_of = CapturedStep(self.network, self.optimizer, seed=self.seed, frozen=self.frozen)
+            if self._step_of.fits(batch):
+                return self._step_of(batch, labels, step)
+        return train_step(self.network, batch, labels, self.optimizer, seed=self.seed, step=step, frozen=self.frozen,
+                          keep=wanted, walked=partial(observer.walked, self))

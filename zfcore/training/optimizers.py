@@ -57,7 +57,16 @@ class Optimizer:
         settings = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         return {"kind": type(self).__name__.lower(), **settings}
 
-    def step(self, ops: Any, parameters: dict[str, Any], gradients: dict[str, Any]) -> None:
+    def numbers(self, factor: float) -> tuple[float, ...]:
+        """What the next step's update of a parameter reads, where its layer has this factor: new in every step."""
+        return (self.learning_rate * factor,)
+
+    def factor(self, name: str) -> float:
+        """The learning rate's factor of a parameter."""
+        return self.factors.get(name.rpartition(".")[0], 1.0)
+
+    def step(self, ops: Any, parameters: dict[str, Any], gradients: dict[str, Any],
+             in_memory: Mapping[float, tuple[Any, ...]] | None = None) -> None:
         """Change `parameters` in place, once.
 
         Parameters
@@ -65,16 +74,23 @@ class Optimizer:
         ops : the operations bound to the parameters' backend
         parameters : {"conv1.weight": array}
         gradients : the same keys; a parameter without a gradient stays as it is
+        in_memory : `numbers` of each factor as float64 arrays (1,) of the backend, which the kernels read when they
+            run; None: now
         """
         unknown = sorted(set(gradients) - set(parameters))
         checks.require(not unknown, type(self).__name__, "gradients", unknown, "names of parameters")
-        for name in gradients:  # all memory first: if it is not there, no half of a step is taken
-            for slot in self.slots:
-                self._slot(ops, f"{name}.{slot}", parameters[name])
+        self.make_room(ops, {name: parameters[name] for name in gradients})
         self.steps += 1
         for name, gradient in gradients.items():
-            rate = self.learning_rate * self.factors.get(name.rpartition(".")[0], 1.0)
-            self._update(ops, name, parameters[name], gradient, rate)
+            factor = self.factor(name)
+            read = None if in_memory is None else in_memory[factor]
+            self._update(ops, name, parameters[name], gradient, self.learning_rate * factor, read)
+
+    def make_room(self, ops: Any, parameters: Mapping[str, Any]) -> None:
+        """All memory that steps on these parameters need: if it is not there, no half of a step is taken."""
+        for name, array in parameters.items():
+            for slot in self.slots:
+                self._slot(ops, f"{name}.{slot}", array)
 
     def _slot(self, ops: Any, name: str, like: Any) -> Any:
         """The state's array called `name`, zeros at first."""
@@ -82,7 +98,8 @@ class Optimizer:
             self.state[name] = ops.backend.zeros(tuple(like.shape), like.dtype)
         return self.state[name]
 
-    def _update(self, ops: Any, name: str, weight: Any, gradient: Any, rate: float) -> None:
+    def _update(self, ops: Any, name: str, weight: Any, gradient: Any, rate: float,
+                in_memory: tuple[Any, ...] | None) -> None:
         raise NotImplementedError
 
 
@@ -116,12 +133,15 @@ class SGD(Optimizer):
             _number("SGD", "radius", self.radius, 0)
             checks.require(self.radius > 0, "SGD", "radius", self.radius, "a number above 0, or None")
 
-    def _update(self, ops: Any, name: str, weight: Any, gradient: Any, rate: float) -> None:
-        ops.sgd_step(weight, self._slot(ops, f"{name}.velocity", weight), gradient,
-                     learning_rate=rate, momentum=self.momentum,
-                     decay=self.decay if weight.ndim > 1 else 0.0, rate_in_velocity=self.rate_in_velocity)
+    def _update(self, ops: Any, name: str, weight: Any, gradient: Any, rate: float,
+                in_memory: tuple[Any, ...] | None) -> None:
+        arrays = weight, self._slot(ops, f"{name}.velocity", weight), gradient
+        settings = {"learning_rate": rate if in_memory is None else in_memory[0], "momentum": self.momentum,
+                    "decay": self.decay if weight.ndim > 1 else 0.0, "rate_in_velocity": self.rate_in_velocity}
         if self.radius is not None and weight.ndim == 4:
-            ops.renormalize_filters(weight, self.radius)
+            ops.sgd_filters(*arrays, radius=self.radius, **settings)
+        else:
+            ops.sgd_step(*arrays, **settings)
 
 
 @dataclass
@@ -153,10 +173,17 @@ class Adam(Optimizer):
         _number("Adam", "epsilon", self.epsilon, 0)
         _number("Adam", "decay", self.decay, 0)
 
-    def _update(self, ops: Any, name: str, weight: Any, gradient: Any, rate: float) -> None:
+    def numbers(self, factor: float) -> tuple[float, ...]:
+        """The corrected learning rate, and the root that corrects the second moment."""
+        step = self.steps + 1
+        return self.learning_rate * factor / (1 - self.beta1**step), (1 - self.beta2**step) ** 0.5
+
+    def _update(self, ops: Any, name: str, weight: Any, gradient: Any, rate: float,
+                in_memory: tuple[Any, ...] | None) -> None:
+        rate_and_step = (rate, self.steps) if in_memory is None else in_memory
         ops.adam_step(weight, self._slot(ops, f"{name}.first", weight),
-                      self._slot(ops, f"{name}.second", weight), gradient, step=self.steps,
-                      learning_rate=rate, beta1=self.beta1, beta2=self.beta2,
+                      self._slot(ops, f"{name}.second", weight), gradient, learning_rate=rate_and_step[0],
+                      step=rate_and_step[1], beta1=self.beta1, beta2=self.beta2,
                       epsilon=self.epsilon, decay=self.decay if weight.ndim > 1 else 0.0)
 
 

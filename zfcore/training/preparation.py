@@ -19,17 +19,29 @@ __all__ = ["TenCrops", "class_count", "held_out_feed", "training_feed"]
 
 
 def class_count(images: Images) -> int:
-    """How many classes a data set has; ValueError if a picture has none.
+    """How many classes a data set has; ValueError if there is no picture, or one without a class.
 
     Parameters
     ----------
     images : the training set
     """
-    labels = images.labels
-    if labels is None or not len(labels) or (labels < 0).any():
-        raise ValueError("pictures have no class; allowed: a folder with a folder for each class, or another data set "
-                         "with labels")
+    if not len(images):
+        raise ValueError("there are no pictures; allowed: at least one")
+    labels = np.full(len(images), -1) if images.labels is None else images.labels
+    if (labels < 0).any():
+        few = np.flatnonzero(labels < 0)
+        which = "pictures have no class" if len(few) == len(labels) else (
+            f"{len(few)} of {len(labels)} pictures have no class, such as {images.names[few[0]]!r}")
+        raise ValueError(f"{which}; allowed: a folder with a folder for each class, or another data set with labels")
     return len(images.class_names) if images.class_names is not None else int(labels.max()) + 1
+
+
+def _fits(where: str, net: Network, feed: Feed) -> None:
+    """Refuse, before anything is computed, pictures that are not the network's: of another size, or class."""
+    checks.require(feed.shape == net.input_shape, where, "pictures' shape", feed.shape,
+                   f"the network's input, {net.input_shape}")
+    classes, highest = net.tensor_shape(net.logits)[-1], int(feed.labels.max())
+    checks.require(highest < classes, where, "pictures' highest class", highest, f"0 to {classes - 1}, the network's")
 
 
 def training_feed(net: Network, images: Images, recipe: Recipe, *, seed: int = 0, own_mean: bool = True,
@@ -55,8 +67,7 @@ def training_feed(net: Network, images: Images, recipe: Recipe, *, seed: int = 0
     if own_mean and "mean" in recipe.network:
         loading = with_mean(images, loading, recipe.network["mean"])
     feed = Feed(images, loading, augmentation=augmentation, batch_size=recipe.batch_size, seed=seed, **options)
-    checks.require(feed.shape == net.input_shape, where, "pictures' shape after the augmentation", feed.shape,
-                   f"the network's input, {net.input_shape}")
+    _fits(where, net, feed)
     net.preprocessing = augmentation.central(feed.preprocessing)
     return feed
 
@@ -80,8 +91,7 @@ def held_out_feed(net: Network, images: Images, *, batch_size: int = 128, crops:
     if crops == 10:
         return TenCrops(net, images, batch_size=max(batch_size // 10, 1), **options)
     feed = Feed(images, net.preprocessing, batch_size=batch_size, shuffle=False, **options)
-    checks.require(feed.shape == net.input_shape, "held_out_feed", "pictures' shape", feed.shape,
-                   f"the network's input, {net.input_shape}")
+    _fits("held_out_feed", net, feed)
     return feed
 
 

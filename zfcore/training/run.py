@@ -1,20 +1,11 @@
-"""A training run in a folder: it logs, saves, stops when asked, and goes on as if it had never stopped.
-
-    run.json        what is trained on what, how; written once
-    log.jsonl       loss, rate, images a second, every few steps and every epoch
-    checkpoint-*    the state, two generations
-    best.safetensors, model.safetensors   the model with the least validation error; the last one
-    curves.png, summary.json
-"""
+"""A training run in a folder: it logs, saves, stops when asked, and goes on as if it had never stopped."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -30,20 +21,19 @@ from ..formats.results import versions
 from .checkpoint import NAMES, Checkpoint, CheckpointError, Generations, differences
 from .curves import curves_picture
 from .feeds import Feed
+from .folder import BEST, CURVES, DESCRIPTION, EVENTS, KEPT, LOCK, LOG, MODEL, SUMMARY, clear, refuse
 from .log import Board, Log, rows
 from .loop import Epoch, Observer, Training
 from .optimizers import Optimizer
 from .schedules import Constant, Schedule
+from .signals import Signals
 from .steps import NonFiniteLoss
 
 if TYPE_CHECKING:
     from ..network import Network
 
-__all__ = ["refuse", "train"]
+__all__ = ["train"]
 
-DESCRIPTION, LOG, LOCK = "run.json", "log.jsonl", "lock"
-MODEL, BEST, CURVES, SUMMARY, EVENTS = "model.safetensors", "best.safetensors", "curves.png", "summary.json", "events"
-FILES = (DESCRIPTION, LOG, *NAMES, MODEL, BEST, CURVES, SUMMARY)
 FORMAT = "zfcore-run"
 
 
@@ -53,42 +43,11 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-class Signals:
-    """While it is entered, SIGINT and SIGTERM are noted; a second one does what the first would have done.
-
-    Attributes
-    ----------
-    number : of the signal that came; None: none did
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not None:
-                    self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, _frame: Any) -> None:
-        if self.number is not None:
-            self.__exit__()
-            signal.raise_signal(number)
-        self.number = number
-
-    def __exit__(self, *_ended: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
-
-
 def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Optimizer, *, epochs: int,
           schedule: Schedule | None = None, validation: Feed | None = None, seed: int = 0,
           frozen: Collection[str] = (), description: Mapping[str, Any] | None = None, resume: bool = False,
-          force: bool = False, checkpoint_seconds: float = 300.0, log_every: int = 10, tensorboard: bool = False,
-          progress: bool = True) -> dict[str, Any]:
+          force: bool = False, keep: Collection[int] = (), checkpoint_seconds: float = 300.0, log_every: int = 10,
+          tensorboard: bool = False, captured: bool = False, progress: bool = True) -> dict[str, Any]:
     """Train a network in a folder, or go on where a run stopped.
 
     The result of a run that was killed, interrupted or out of disk and resumed is that of one that was
@@ -109,10 +68,12 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
     description : JSON values to keep in run.json, such as the recipe
     resume : go on with the run in `out`, or begin it if there is none; False: a run there is refused
     force : replace a run in `out`
+    keep : epochs after which the model is kept as epoch-0005.safetensors; 0: as it begins
     checkpoint_seconds : a checkpoint is saved after the first step so long after the last one, and after
         each epoch
     log_every : steps between two of the log's lines
     tensorboard : write events for TensorBoard, too
+    captured : launch steps as one CUDA graph, see `Training`; a resumed run may do otherwise
     progress : show a bar on stderr
 
     Returns
@@ -130,65 +91,34 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
     checks.integer(where, "seed", seed, 0)
     checks.integer(where, "log_every", log_every, 1)
     checks.require(checkpoint_seconds >= 0, where, "checkpoint_seconds", checkpoint_seconds, "a number >= 0")
+    for number in keep:
+        checks.integer(where, "keep", number, 0)
     schedule = schedule or Constant()
     if schedule.needs_validation and validation is None:
         checks.fail(where, "validation", None, f"a feed: the schedule {schedule.kind!r} looks at validation errors")
     for layer in frozen:
         checks.one_of(where, "frozen", layer, net.nodes)
+    moving = [node.name for node in net.nodes.values() if node.layer.parameters and node.name not in frozen]
+    checks.require(len(moving) > 0, where, "frozen", list(frozen), "not every layer with parameters")
     for layer in optimizer.factors:
         checks.one_of(where, "a layer of the optimizer's factors", layer, net.nodes)
     base = optimizer.learning_rate
     training = Training(net, feed, optimizer, lambda epoch, errors: schedule.rate(base, epoch, epochs, errors), seed,
-                        validation, tuple(frozen))
+                        validation, tuple(frozen), captured)
     folder = Path(out)
     refuse(folder, resume, force)
     folder.mkdir(exist_ok=True)
     with locked(folder / LOCK, f"{folder}: another process is training in this folder"), Signals() as signals:
         refuse(folder, resume, force)  # again, now that nobody else is at it
-        _clear(folder, resume, force)
+        clear(folder, resume, force)
         # The learning rate is not among them: what counts is that it was the same in the epochs so far.
         settings = {**optimizer.to_config(), "seed": seed, "frozen": list(frozen), "batches": [feed.count, len(feed)],
                     "training data": feed.manifest(),
                     "validation data": None if validation is None else validation.manifest()}
         del settings["learning_rate"]
-        run = _Run(folder, training, epochs, json.loads(json.dumps(settings)), signals, checkpoint_seconds, log_every)
+        run = _Run(folder, training, epochs, json.loads(json.dumps(settings)), signals, checkpoint_seconds, log_every,
+                   frozenset(keep))
         return run.go(dict(description or {}), tensorboard, progress)
-
-
-def refuse(folder: Path, resume: bool, force: bool) -> None:
-    """FileExistsError if a run must not be written there.
-
-    Parameters
-    ----------
-    folder : that of the run
-    resume, force : whether a run that is there is gone on with, or replaced
-    """
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise FileExistsError(f"{folder} is not a folder; allowed: a new name, or a run's folder")
-    ours = any((folder / name).exists() for name in FILES)
-    others = [] if ours or not folder.exists() else sorted(
-        entry.name for entry in folder.iterdir() if entry.name not in (LOCK, EVENTS) and not _half(entry))
-    if others:
-        raise FileExistsError(f"{folder} holds {others[0]!r} and no run; allowed: a new name, or a run's folder")
-    if ours and not resume and not force:
-        raise FileExistsError(f"{folder} holds a run; resume=True (--resume) goes on with it, force=True (--force) "
-                              "replaces it")
-
-
-def _half(entry: Path) -> bool:
-    """Whether a killed process left this file half written."""
-    return entry.name.startswith(".") and entry.name.endswith(".tmp")
-
-
-def _clear(folder: Path, resume: bool, force: bool) -> None:
-    """Remove what a killed process left half written, and a run that is to be replaced."""
-    for entry in folder.iterdir():
-        if _half(entry):
-            entry.unlink()
-    if force and not resume:
-        for name in FILES[::-1]:
-            (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / EVENTS, ignore_errors=True)
 
 
 @dataclass
@@ -202,6 +132,7 @@ class _Run(Observer):
     signals: Signals
     checkpoint_seconds: float
     log_every: int
+    keep: frozenset[int]
     board: Board | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -222,6 +153,7 @@ class _Run(Observer):
             if tensorboard:
                 self.board = Board(self.folder / EVENTS, training.optimizer.steps + 1)
             if self.generations.saved is None:
+                self._keep(0)
                 self._save()
             self.saved_at = time.perf_counter()
             try:
@@ -245,7 +177,7 @@ class _Run(Observer):
         if checkpoint is None:
             return 0
         for fault in faults:
-            say(f"train: {fault}; going on from the checkpoint before it")
+            say(f"train: {fault}; going on from the other checkpoint, which is whole")
         other = differences(checkpoint.state["settings"], self.settings)
         data = [line.partition(" is ")[0] for line in other if " data is " in line]
         other = [line for line in other if " data is " not in line]
@@ -325,11 +257,18 @@ class _Run(Observer):
             self.board.write(training.optimizer.steps, time.time(), values)
         if checked is not None and training.errors.index(min(training.errors)) == epoch.number:
             self._model(BEST, {"epoch": str(epoch.number + 1), "validation accuracy": f"{checked.accuracy:.6f}"})
+        self._keep(epoch.number + 1)
         self._save()
         self._draw(at_least=30.0)
         self._stop_if_asked()
 
+    def _keep(self, epochs: int) -> None:
+        """Keep the model after so many epochs, if that is one of the chosen."""
+        if epochs in self.keep:
+            self._model(KEPT.format(epochs), {"epoch": str(epochs)})
+
     def _model(self, name: str, texts: Mapping[str, str]) -> None:
+        self._refuse_not_finite(Checkpoint.of(self.training, {}))
         safetensors.save(self.training.network, self.folder / name, force=True,
                          metadata={**self.training.network.metadata, **texts})
 
@@ -343,10 +282,14 @@ class _Run(Observer):
             self.skipped |= {feed.images.names[index]: reason for index, reason in left_out.items()}  # type: ignore
         checkpoint = Checkpoint.of(training, {"log": self.log.sync(), "settings": self.settings,
                                               "skipped": dict(sorted(self.skipped.items()))})
-        if (layer := checkpoint.first_not_finite()) is not None:
-            raise NonFiniteLoss(layer, training.epoch * len(training.feed) + training.step)
+        self._refuse_not_finite(checkpoint)
         self.generations.save(checkpoint)
         self.saved_at = time.perf_counter()
+
+    def _refuse_not_finite(self, checkpoint: Checkpoint) -> None:
+        """NonFiniteLoss if a parameter is not finite: neither a checkpoint nor a model ever has one."""
+        if (layer := checkpoint.first_not_finite()) is not None:
+            raise NonFiniteLoss(layer, self.training.epoch * len(self.training.feed) + self.training.step)
 
     def _stop_if_asked(self) -> None:
         number = self.signals.number

@@ -41,6 +41,7 @@ def fit(
     schedule: Callable[[int], float] | None = None,
     augment: Callable[[Any, np.random.Generator], Any] | None = None,
     validation: tuple[Any, Any] | None = None,
+    captured: bool = False,
     progress: bool = True,
     callback: Callable[[Epoch], object] | Observer | None = None,
 ) -> list[Epoch]:
@@ -58,6 +59,7 @@ def fit(
     schedule : learning rate of each epoch, from 0; None: the optimizer's stays
     augment : changes a batch of images before it is preprocessed, with a generator of the batch's own
     validation : (images, labels) to evaluate after each epoch
+    captured : launch steps as one CUDA graph, see `Training`
     progress : show a bar on stderr
     callback : called with each finished Epoch; or an Observer of the training
 
@@ -76,6 +78,7 @@ def fit(
     checked = validation and ArrayFeed(*validation, net.preprocessing, batch_size=batch_size, shuffle=False,
                                        classes=classes, where="fit")
     training = Training(net, feed, SGD(radius=0.1) if optimizer is None else optimizer,
-                        None if schedule is None else lambda epoch, errors: schedule(epoch), seed, checked or None)
+                        None if schedule is None else lambda epoch, errors: schedule(epoch), seed, checked or None,
+                        captured=captured)
     observer = callback if isinstance(callback, Observer) else _Told(callback)
     return training.run(epochs, observer=observer, progress=progress)

@@ -1,8 +1,9 @@
 """zfcore's kernels as custom operators of PyTorch: torch.ops.zfcore.*, with gradients and shape functions.
 
 Tensors are (N, C, H, W), float32 or float64, on the CPU or on a CUDA device (there on PyTorch's current
-stream). Their results are channels last in memory; a channels-last input is used as it lies, another one
-is copied once. `torch.compile` and `torch.export` keep the operators whole.
+stream, and of float16 and bfloat16 too, contrast norm excepted). Their results are channels last in memory; a
+channels-last input is used as it lies, another one is copied once. `torch.compile` and `torch.export` keep the
+operators whole.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ def _inward(tensor: Tensor) -> Any:
     if tensor.ndim == 4:
         tensor = tensor.permute(_LAST)
     tensor = tensor.contiguous()
+    if tensor.dtype == torch.bfloat16:
+        return ops.Bfloat16(_shared(tensor.view(torch.int16)).view(np.uint16))
+    return _shared(tensor)
+
+
+def _shared(tensor: Tensor) -> Any:
+    """A dense tensor as an array of NumPy or CuPy: the same memory."""
     if tensor.device.type == "cpu":
         return tensor.numpy()
     if tensor.device.type == "cuda":
@@ -39,6 +47,8 @@ def _inward(tensor: Tensor) -> Any:
 
 def _outward(array: Any) -> Tensor:
     """An (N, H, W, C) array as a tensor (N, C, H, W): the same memory, channels last."""
+    if isinstance(array, ops.Bfloat16):
+        return _outward(array.bits.view(np.int16)).view(torch.bfloat16)
     tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.utils.dlpack.from_dlpack(array)
     return tensor.permute(_FIRST) if tensor.ndim == 4 else tensor
 
@@ -137,9 +147,10 @@ def max_unpool_gradient(dx: Tensor, switches: Tensor, window: Sequence[int], str
         dy = ops.pool_at(signal, places, **options)
         if last:  # each value's own number comes back from the cells that it won
             backend = backends.of(places)
-            numbers = backend.asarray(np.arange(1.0, dy.size + 1).reshape(dy.shape))
+            numbers = backend.asarray(np.arange(1.0, places.size + 1).reshape(places.shape))
             winners = ops.max_unpool(numbers, places, tuple(signal.shape), overlap="last", **options)
-            dy = dy * (ops.pool_at(winners, places, **options) == numbers).astype(dy.dtype)
+            won = ops.pool_at(winners, places, **options) == numbers
+            dy = ops.Bfloat16(dy.bits * won) if isinstance(dy, ops.Bfloat16) else dy * won.astype(dy.dtype)
         return _outward(dy)
 
 
@@ -249,7 +260,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence
     ----------
     x : (N, C, H, W)
     weight : (K, C / groups, R, S)
-    bias : (K,) or None
+    bias : (K,) or None; of 16 bits or float32 where x is of 16 bits
     stride, dilation : (vertical, horizontal)
     padding : (top, bottom, left, right)
     groups : filters of group g see only the g-th part of the channels
@@ -268,7 +279,7 @@ def convolution_input_gradient(dy: Tensor, weight: Tensor, shape: Sequence[int],
 @torch.library.custom_op("zfcore::convolution_weight_gradient", mutates_args=())
 def convolution_weight_gradient(dy: Tensor, x: Tensor, shape: Sequence[int], stride: Sequence[int],
                                 padding: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor:
-    """Gradient of `convolution` by the weight, whose shape is given."""
+    """Gradient of `convolution` by the weight, whose shape is given; float32 for tensors of 16 bits."""
     return _call(ops.convolution_weight_gradient, dy, x, weight_shape=_nhwc(shape),
                  **_sizes(stride, padding, dilation, groups))
 
@@ -286,13 +297,18 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], pad
 
 
 @convolution_input_gradient.register_fake
-@convolution_weight_gradient.register_fake
-def _(dy: Tensor, other: Tensor, shape: Sequence[int], *_: Any) -> Tensor:
+def _(dy: Tensor, weight: Tensor, shape: Sequence[int], *_: Any) -> Tensor:
     return _like(dy, shape)
 
 
+@convolution_weight_gradient.register_fake
+def _(dy: Tensor, x: Tensor, shape: Sequence[int], *_: Any) -> Tensor:
+    return _like(dy, shape, torch.float32 if dy.dtype.itemsize == 2 else dy.dtype)
+
+
 def _keep_convolution(ctx: Any, inputs: Any, output: Any) -> None:
-    x, weight, _, *ctx.sizes = inputs
+    x, weight, bias, *ctx.sizes = inputs
+    ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.save_for_backward(x, weight)
 
 
@@ -300,8 +316,8 @@ def _convolution_backward(ctx: Any, dy: Tensor) -> Any:
     x, weight = ctx.saved_tensors
     needed = ctx.needs_input_grad
     return (convolution_input_gradient(dy, weight, x.shape, *ctx.sizes) if needed[0] else None,
-            convolution_weight_gradient(dy, x, weight.shape, *ctx.sizes) if needed[1] else None,
-            dy.sum((0, 2, 3)) if needed[2] else None, None, None, None, None)
+            convolution_weight_gradient(dy, x, weight.shape, *ctx.sizes).to(weight.dtype) if needed[1] else None,
+            dy.sum((0, 2, 3), dtype=ctx.bias_dtype) if needed[2] else None, None, None, None, None)
 
 
 convolution.register_autograd(_convolution_backward, setup_context=_keep_convolution)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def run(site: Site, source: Source) -> None:
     log = site.file(f"{folder}/log.jsonl", (source.path / "log.jsonl").read_bytes()) if epochs else None
     filters = _filters(site, folder, source)
     site.page(f"{folder}/index.html", "run.html", title=source.title, plots=plots, columns=shown, table=table, log=log,
-              filters=filters, facts=flat(source.summary))
+              filters=filters, stages=_stages(site, folder, source), facts=flat(source.summary))
     best = [record["validation_accuracy"] for record in epochs if record.get("validation_accuracy") is not None]
     text = f"{len(epochs)} epochs" + (f", best validation accuracy {max(best):.2%}" if best else "")
     site.entries.append(Entry(source.title, f"{folder}/index.html", "run", text, filters))
@@ -57,17 +58,32 @@ def _plots(epochs: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 def _filters(site: Site, folder: str, source: Source) -> dict[str, Any] | None:
     """The first layer's filters of the model that the run left, if they look at pixels."""
-    from ...formats import safetensors
-
     for name in ("best.safetensors", "model.safetensors"):
         if (source.path / name).is_file():
-            network = safetensors.load(source.path / name)
-            found = pixel_filters(network)
-            if found is None:
-                return None
-            channels = network.preprocessing.channels if network.preprocessing else "RGB"
-            return site.picture(f"{folder}/filters", filter_picture(found[1], channels), filters_text(*found))
+            return _drawn(site, f"{folder}/filters", source.path / name)
     return None
+
+
+def _stages(site: Site, folder: str, source: Source) -> list[tuple[int, dict[str, Any]]]:
+    """The same filters after each epoch whose model was kept, each stage in a scale of its own."""
+    found = []
+    for path in sorted(source.path.glob("epoch-*.safetensors")):
+        epoch = int(path.stem.removeprefix("epoch-"))
+        if (picture := _drawn(site, f"{folder}/filters-{epoch}", path)) is not None:
+            found.append((epoch, picture))
+    return found
+
+
+def _drawn(site: Site, name: str, model: Path) -> dict[str, Any] | None:
+    """The filters of a model that look at pixels, as a picture of the site."""
+    from ...formats import safetensors
+
+    network = safetensors.load(model)
+    found = pixel_filters(network)
+    if found is None:
+        return None
+    channels = network.preprocessing.channels if network.preprocessing else "RGB"
+    return site.picture(name, filter_picture(found[1], channels), filters_text(*found))
 
 
 def _text(value: Any) -> str:

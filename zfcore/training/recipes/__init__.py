@@ -24,7 +24,7 @@ __all__ = ["NAMES", "Recipe", "recipe"]
 FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 TABLES = ("optimizer", "schedule", "network", "augmentation")
-NETWORK = ("initial_weights", "shares", "dropout", "mean", "algorithm")
+NETWORK = ("initial_weights", "shares", "dropout", "mean", "algorithm", "precision")
 OPEN = "network"  # a size that the network decides
 
 
@@ -39,9 +39,10 @@ class Recipe:
     batch_size : images a step
     optimizer : {"kind": "sgd" or "adam", and its settings}: `SGD`, `Adam`
     schedule : {"kind": "constant", "by-hand", "step", "plateau", "linear" or "cosine", and its settings}
-    network : initial_weights ("zf", "krizhevsky", "he"; left out: the network's own), shares ({layer:
+    network : initial_weights (one of `initializers.SCHEMES`; left out: the network's own), shares ({layer:
         factor} of its initial weights), dropout (rate of every dropout layer), mean ("pixel" or
-        "channel": of the training images), algorithm ("auto" or "direct"), all of which may be left out
+        "channel": of the training images), algorithm ("auto" or "direct"), precision ("float32", or where there is a
+        GPU "tf32", "float16" or "bfloat16"), all of which may be left out
     augmentation : of `data.Augmentation`; size and crop may be "network": what its preprocessing
         resizes to, and its input's size
     """
@@ -71,7 +72,7 @@ class Recipe:
         unknown = sorted(set(known) - set(NETWORK))
         checks.require(not unknown, where, "settings of network", unknown, ", ".join(NETWORK))
         for name, allowed in (("initial_weights", initializers.SCHEMES), ("mean", ("pixel", "channel")),
-                              ("algorithm", ("auto", "direct"))):
+                              ("algorithm", ("auto", "direct")), ("precision", checks.PRECISIONS)):
             if name in known:
                 checks.one_of(where, f"network.{name}", known[name], allowed)
         if "dropout" in known:
@@ -141,12 +142,13 @@ class Recipe:
         return Augmentation.from_config(found)
 
     def prepare(self, network: Network) -> None:
-        """Set what the recipe says of the network itself: dropout and the convolutions' algorithm."""
+        """Set what the recipe says of the network itself: dropout, the convolutions' algorithm, the precision."""
         if "dropout" in self.network:
             for node in network.nodes.values():
                 if isinstance(node.layer, Dropout):
                     node.layer.rate = self.network["dropout"]
         network.algorithm = self.network.get("algorithm", network.algorithm)
+        network.precision = self.network.get("precision", network.precision)
 
     def initialize(self, network: Network, seed: int) -> None:
         """Give the network its initial weights.

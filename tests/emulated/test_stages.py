@@ -1,0 +1,151 @@
+"""The first stage of a network by the fused chains: where it is taken, and the bits of the layers one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zfcore import Network, backends, ops
+from zfcore.geometry import Tile
+from zfcore.layers import Convolution, MaxPool, ResponseNorm
+from zfcore.network import stages
+from zfcore.rules import Rule
+
+from .test_convolution import integers
+
+emulated, numba = backends.get("emulated"), backends.get("numba")
+LAST = Rule("last", "deconvnet", "identity", "last")
+CHAINS = {"convolution_pool", "unpool_filter"}
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Names of the extension's functions that ran."""
+    seen: set[str] = set()
+    run = emulated._launchers._run
+
+    def counting(name, *arguments):
+        seen.add(name)
+        run(name, *arguments)
+
+    monkeypatch.setattr(emulated._launchers, "_run", counting)
+    return seen
+
+
+def network(first: Convolution, pool: MaxPool) -> Network:
+    net = Network("small", (17, 16, 3), scheme="he", backend="emulated")
+    net.add("conv1", first)
+    net.add("pool1", pool)
+    net.add("norm1", ResponseNorm(3))
+    net.add("conv2", Convolution(4, 3, padding=1, activation="relu"))
+    return net.initialize(0)
+
+
+def images(count: int = 2) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((count, 17, 16, 3)).astype(np.float32)
+
+
+NETWORKS = [
+    (Convolution(6, 3, padding=1, activation="relu"), MaxPool(3, 2, padding=1, ceil_mode=True)),
+    (Convolution(6, 5, stride=2, padding=(2, 1, 0, 2), groups=3, bias=False, activation="relu"), MaxPool(2, 1)),
+    (Convolution(6, 3, dilation=2), MaxPool((3, 2), 2)),
+]
+
+
+@pytest.mark.parametrize("layers", NETWORKS)
+def test_up_and_down(layers, called, monkeypatch):
+    """On crops that stick out and on whole images, under every rule; units above, and of the pooled map itself."""
+    net, x = network(*layers), images()
+    rules = ("deconvnet", "gradient", "guided", LAST)
+    results = []
+    for plain in (False, True):
+        if plain:
+            monkeypatch.setattr(stages, "fused", lambda ops, nodes, keep: list(nodes))
+        called.clear()
+        results.append([net(x), net.features(x, ("pool1",))["pool1"]])
+        assert ("convolution_pool" in called) is not plain
+        for rule in rules:
+            for unit, crops in (("conv2:1@0,1", (True, False)), ("conv2:3@3,2", (True,)), ("pool1:2@2,0", (True,))):
+                for crop in crops:
+                    called.clear()
+                    results[-1].append(net.project(x, unit, rule, "one", crop=crop).pixels)
+                    assert (called >= CHAINS, bool(called & CHAINS)) == ((False, False) if plain else (True, True))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert sum(bool(each.any()) for each in results[0]) > len(results[0]) * 3 // 4
+
+
+def test_units_of_one_place_share_their_way_up(called):
+    """Several units on one tile: what is kept of the stage is shared, as of its layers."""
+    net, x = network(*NETWORKS[0]), images(1)
+    for rule in ("deconvnet", "gradient", "guided"):
+        many = net.project(x, [f"conv2:{index}@2,2" for index in range(4)], rule, allow_negative=True)
+        for index in range(4):
+            alone = net.project(x, f"conv2:{index}@2,2", rule, allow_negative=True)
+            np.testing.assert_array_equal(many.pixels[index], alone.pixels[0])
+
+
+def test_where_the_middle_is_wanted(called):
+    """Kept maps, gradients, other precisions, a second reader: the layers one by one."""
+    x = images(1)
+    net = network(*NETWORKS[0])
+    kept = net.forward(x, keep=("conv1", "conv2")).kept
+    np.testing.assert_array_equal(kept["conv2"], net(x))
+    called.clear()
+    net.forward(x, keep=("conv1.pre",))
+    net.project(x, "conv1:2")
+    up = net.forward(x, cache=True)
+    down = net.backward(up, {"conv1": np.ones((1, 17, 16, 6), np.float32)}, keep=("conv1",))
+    assert down.kept["conv1"].shape == (1, 17, 16, 6)
+    net.precision = "tf32"
+    net(x)
+    forked = Network("forked", (9, 9, 3), scheme="he", backend="emulated")
+    forked.add("conv1", Convolution(4, 3, activation="relu"))
+    forked.add("pool1", MaxPool(2))
+    forked.add("other", Convolution(2, 3), "conv1")
+    forked.initialize(0).forward(x[:, :9, :9], keep=("pool1",))
+    assert not called & CHAINS
+    net.precision = "float32"
+    assert net.forward(x).nodes == ("conv1", "pool1", "norm1", "conv2")
+    assert "convolution_pool" in called
+
+
+@pytest.mark.parametrize("window", [3, 9])
+def test_operations(window):
+    """Every backend has both, fused or not; windows of more than 64 cells are not fused."""
+    shapes = ((2, 14, 13, 3), (5, 3, 3, 3), 5)
+    x, weight, bias = (integers(shape, np.float32, seed) for seed, shape in enumerate(shapes))
+    sizes = {"window": window, "window_stride": 2, "padding": 1}
+    results = []
+    for backend in (emulated, numba):
+        y, switches = ops.convolution_pool(x, weight, bias, activation="relu", ceil_mode=True, backend=backend, **sizes)
+        results.append([y, switches, *(
+            ops.unpool_filter(y - 20, switches, weight, x.shape, (14, 13), overlap=overlap, rectify=rectify,
+                              backend=backend, **sizes)
+            for overlap in ("sum", "last") for rectify in (True, False))])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+    maps = ops.convolution(x, weight, bias, padding=1, activation="relu")
+    np.testing.assert_array_equal(results[0][0], ops.max_pool(maps, window=window, stride=2, ceil_mode=True)[0])
+
+
+def test_crops_and_refusals():
+    x, weight = integers((2, 9, 9, 3), np.float32, 0), integers((4, 3, 3, 3), np.float32, 1)
+    tile = Tile(np.array([[-2, 0], [1, 3]], np.int32), (8, 8))
+    for backend in (emulated, numba):
+        y, switches = ops.convolution_pool(x, weight, window=3, window_stride=2, tile=tile, backend=backend)
+        maps = ops.clear_outside(ops.convolution(x, weight), tile)
+        expected = ops.max_pool(maps, window=3, stride=2, tile=tile)
+        np.testing.assert_array_equal(y, expected[0])
+        np.testing.assert_array_equal(switches, expected[1])
+        for size, shape, error in (((7, 6), x.shape, "size is .*; allowed: .7, 7."),
+                                   ((7, 7), (2, 9, 9, 4), "weight.shape")):
+            with pytest.raises(ValueError, match=f"unpool_filter: {error}"):
+                ops.unpool_filter(y, switches, weight, shape, size, window=3, window_stride=2, backend=backend)
+        with pytest.raises(ValueError, match="unpool_filter: y.shape is"):
+            ops.unpool_filter(y[:, 1:], switches[:, 1:], weight, x.shape, (7, 7), window=3, window_stride=2,
+                              backend=backend)
+        with pytest.raises(ValueError, match="convolution_pool: window is 17"):
+            ops.convolution_pool(x, weight, window=17, backend=backend)
+        with pytest.raises(ValueError, match="convolution_pool: padding is 2"):
+            ops.convolution_pool(x, weight, window=3, window_padding=2, backend=backend)
