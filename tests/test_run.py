@@ -214,8 +214,8 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_checkpoint(tmp_path: Pa
     """The values go bad in the update of the fifth step: neither it nor anything after it is saved."""
     kept = SGD._update
 
-    def spoils(self: SGD, ops: Any, name: str, weight: Any, gradient: Any, rate: float) -> None:
-        kept(self, ops, name, weight, gradient, rate)
+    def spoils(self: SGD, ops: Any, name: str, weight: Any, *rest: Any) -> None:
+        kept(self, ops, name, weight, *rest)
         if self.steps == 5 and name == "fc2.weight":
             weight[0, 0] = np.nan
 
@@ -233,8 +233,8 @@ def test_a_model_that_is_not_a_number_is_never_the_best(tmp_path: Path, monkeypa
     """The values go bad in the last step of the first epoch, whose model would be the best so far."""
     kept = SGD._update
 
-    def spoils(self: SGD, ops: Any, name: str, weight: Any, gradient: Any, rate: float) -> None:
-        kept(self, ops, name, weight, gradient, rate)
+    def spoils(self: SGD, ops: Any, name: str, weight: Any, *rest: Any) -> None:
+        kept(self, ops, name, weight, *rest)
         if self.steps == 3 and name == "fc3.weight":
             weight[:] = np.nan
 
