@@ -184,7 +184,8 @@ def keep(verdicts: dict[str, str]) -> str:
     kept = known() | verdicts
     every = [(kept.get(line_of(mutant), "NOT RUN"), line_of(mutant)) for mutant in MUTANTS]
     caught = sum(result not in ("NOT RUN", "SURVIVED") for result, _ in every)
-    total = f"{caught} of {len(every)} mutants caught ({caught / len(every):.1%})"
+    missing = sum(result == "NOT RUN" for result, _ in every)
+    total = f"{caught} of {len(every)} mutants caught ({caught / len(every):.1%}), {missing} not run"
     REPORT.write_text("".join(f"{result:9} {line}\n" for result, line in every) + f"\n{total}\n")
     return total
 
