@@ -118,6 +118,15 @@ def one_line(found: tuple[int, str, str], *words: str) -> None:
         assert word in last, last
 
 
+def test_none_takes_a_setting_away(work: Path, tmp_path: Path, run: Run) -> None:
+    recipe = json.loads((work / "run" / "run.json").read_text())["recipe"]
+    assert "radius" in recipe["optimizer"]
+    assert run(*command(work, tmp_path / "run", "--epochs", "1", "--set", "optimizer.radius=none"))[0] == 0
+    changed = json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]
+    assert changed["optimizer"] == {key: value for key, value in recipe["optimizer"].items() if key != "radius"}
+    one_line(run(*command(work, tmp_path / "other", "--set", "epochs=none")), "epochs")
+
+
 def test_what_is_written(work: Path, run: Run) -> None:
     described = json.loads((work / "run" / "run.json").read_text())
     assert described["arguments"]["model"] == str(work / "tiny.safetensors")

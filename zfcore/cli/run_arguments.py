@@ -26,7 +26,7 @@ def overrides(epochs: str | None, batch_size: str | None, learning_rate: str | N
     Parameters
     ----------
     epochs, batch_size, learning_rate : what was typed, or None
-    changes : KEY=VALUE each
+    changes : KEY=VALUE each; the value "none" takes a setting away
     """
     found: dict[str, Any] = {}
     for text in changes:
@@ -36,7 +36,7 @@ def overrides(epochs: str | None, batch_size: str | None, learning_rate: str | N
         try:
             found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            found[key.strip()] = value.strip()
+            found[key.strip()] = None if value.strip().lower() == "none" else value.strip()
     if epochs is not None:
         found["epochs"] = integer("--epochs", epochs, 1)
     if batch_size is not None:

@@ -54,7 +54,8 @@ def train(
     batch_size: Annotated[str | None, _given("--batch-size", "N", "Pictures a step.")] = None,
     learning_rate: Annotated[str | None, _given("--learning-rate", "X", "At the beginning.")] = None,
     change: Annotated[list[str] | None, _given("--set", "KEY=VALUE", (
-        "Any setting of the recipe, as in optimizer.decay=0.001 or schedule.kind=cosine; may be repeated."))] = None,
+        "Any setting of the recipe, as in optimizer.decay=0.001, schedule.kind=cosine or optimizer.radius=none; may be "
+        "repeated."))] = None,
     initial: Annotated[str | None, _given("--initial", "FILE", (
         "Take parameters from this model where names and shapes agree."))] = None,
     replace: Annotated[str | None, _given("--replace", "LAYERS", (

@@ -35,7 +35,7 @@ def transfer(
     against: Annotated[str | None, typer.Option("--against", metavar="random,scratch", show_default=False, help=(
         "Also the same network with random weights, and trained from scratch on the same pictures."))] = None,
     epochs: Annotated[str, typer.Option("--epochs", metavar="N", help="Of the training from scratch.")] = "10",
-    rate: Annotated[str, typer.Option("--learning-rate", metavar="X", help="Of the training from scratch.")] = "0.01",
+    rate: Annotated[str, typer.Option("--learning-rate", metavar="X", help="Of the training from scratch.")] = "0.001",
     test: Annotated[str | None, typer.Option("--test", metavar="DATA", show_default=False,
                                              help="voc:DIR:val, the part of PASCAL VOC to judge on.")] = None,
     loss: Annotated[str, typer.Option("--loss", metavar="exclusive|multi-label", help=(

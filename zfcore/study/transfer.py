@@ -96,7 +96,7 @@ class Transfer(Saved):
 def transfer(networks: Any, images: Any, layers: Sequence[str] | str, *, per_class: Sequence[int] = (15, 30),
              count: int = 5, most: int = 50, classifier: str = "softmax", strengths: Sequence[float] = STRENGTHS,
              pooling: str = "average", cells: int = 6, seed: int = 0, scratch_epochs: int = 0,
-             learning_rate: float = 0.01, batch_size: int = 32, threads: int | None = None, scratch: Any = None,
+             learning_rate: float = 0.001, batch_size: int = 32, threads: int | None = None, scratch: Any = None,
              progress: bool = True) -> Transfer:
     """Train linear classifiers on fixed features, layer by layer, with few and many pictures a class.
 
@@ -180,7 +180,7 @@ def _judged(found: Features, layer: str, train: np.ndarray, test: np.ndarray, nu
 
 
 def from_scratch(network: Any, images: Images, train: np.ndarray, test: np.ndarray, layer: str, *, epochs: int,
-                 learning_rate: float = 0.01, seed: int = 0, batch_size: int = 32, threads: int | None = None,
+                 learning_rate: float = 0.001, seed: int = 0, batch_size: int = 32, threads: int | None = None,
                  progress: bool = True) -> np.ndarray:
     """Train the same network, from random weights and with a softmax on `layer`, on a few pictures.
 
