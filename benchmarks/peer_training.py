@@ -18,7 +18,7 @@ from zfcore.data import open_images
 from zfcore.training.preparation import held_out_feed, training_feed
 from zfcore.training.recipes import Recipe, recipe
 
-from .torch_networks import twin
+from .torch_networks import in_layout, twin
 
 
 def optimizer_of(how: Recipe, model: nn.Module) -> torch.optim.Optimizer:
@@ -32,13 +32,18 @@ def optimizer_of(how: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     raise SystemExit(f"the recipe's optimizer is {dict(how.optimizer)}; allowed: plain adam, or sgd with momentum")
 
 
+def as_images(x: np.ndarray) -> torch.Tensor:
+    """A batch as PyTorch sees it, in channels_last, its faster layout here: no copy."""
+    return torch.from_numpy(x).permute(0, 3, 1, 2)
+
+
 def accuracy(model: nn.Module, feed: object) -> float:
     """Share of right answers."""
     model.eval()
     right = count = 0
     with torch.no_grad():
         for x, labels in feed.epoch(0):  # type: ignore[attr-defined]
-            found = model(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))).argmax(1).numpy()
+            found = model(as_images(x)).argmax(1).numpy()
             right, count = right + int((found == labels).sum()), count + len(labels)
     return right / count
 
@@ -53,7 +58,7 @@ def main(name: str, data: str, validation: str, recipe_file: str, seed: int = 0,
     how.initialize(net, seed)
     feed = training_feed(net, open_images(data), how, seed=seed)
     checked = held_out_feed(net, open_images(validation), batch_size=how.batch_size)
-    model = twin(net)
+    model = in_layout(twin(net), "torch channels_last")
     optimizer, schedule = optimizer_of(how, model), how.make_schedule()
     base = how.make_optimizer().learning_rate
     begun = time.perf_counter()
@@ -64,8 +69,7 @@ def main(name: str, data: str, validation: str, recipe_file: str, seed: int = 0,
         total = 0.0
         for x, labels in feed.epoch(epoch):
             optimizer.zero_grad(set_to_none=True)
-            images = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-            loss = nn.functional.cross_entropy(model(images), torch.from_numpy(labels))
+            loss = nn.functional.cross_entropy(model(as_images(x)), torch.from_numpy(labels))
             loss.backward()
             optimizer.step()
             total += float(loss.detach()) * len(labels)
