@@ -95,19 +95,6 @@ def command(work: Path, out: Path, *more: object) -> list[object]:
             work / "test", "--seed", "3", "--log-every", "1", "--out", out, *more]
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process; (exit code, stdout, stderr)."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return call
-
-
 def one_line(found: tuple[int, str, str], *words: str) -> None:
     """Exit code 2, nothing on stdout, and a last line on stderr that says what is wrong."""
     code, out, err = found

@@ -14,6 +14,7 @@ import numpy as np
 
 import zfcore
 from zfcore.pictures import filter_picture, png, titled_panels
+from zfcore.training.folder import kept_models
 
 TARGET = Path(__file__).with_name("training")
 LAYER = "conv1.weight"
@@ -21,8 +22,7 @@ LAYER = "conv1.weight"
 
 def epochs(folder: Path) -> dict[int, np.ndarray]:
     """First-layer filters by the number of epochs."""
-    return {int(path.stem.removeprefix("epoch-")): zfcore.load(path).parameters()[LAYER]
-            for path in sorted(folder.glob("epoch-*.safetensors"))}
+    return {epoch: zfcore.load(path).parameters()[LAYER] for epoch, path in kept_models(folder).items()}
 
 
 def sizes(filters: np.ndarray) -> str:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["before", "chosen_recipe", "overrides", "settled"]
 
-RUN = "run.json"
 DEFAULTS: dict[str, Any] = {"seed": 0, "on_bad_image": "fail"}
 
 
@@ -56,7 +55,9 @@ def before(folder: Path, resume: bool) -> dict[str, Any] | None:
     """
     if not resume:
         return None
-    path = folder / RUN
+    from ..training.folder import DESCRIPTION
+
+    path = folder / DESCRIPTION
     if not path.is_file():
         return None
     try:
@@ -110,5 +111,5 @@ def chosen_recipe(name: str | None, changes: Mapping[str, Any], begun: Mapping[s
     try:
         stored = Recipe(**begun["recipe"])
     except TypeError as error:
-        raise ValueError(f"{RUN} holds no recipe ({error})") from None
+        raise ValueError(f"run.json holds no recipe ({error})") from None
     return (stored if name is None else recipe(name)).changed(**{"epochs": stored.epochs, **changes})

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..network import Network
     from ..training.recipes import Recipe
 
+
 def _given(name: str, metavar: str, help: str) -> Any:
     """An option that may be left out."""
     return typer.Option(name, metavar=metavar, show_default=False, help=help)
@@ -93,8 +94,8 @@ def train(
     A run can be stopped at any time, by Ctrl-C, kill or a power cut: --resume goes on, and the result
     is that of a run that was never stopped, bit for bit. A model file of another number of classes
     gets a new last layer. --out holds log.jsonl, curves.png, the checkpoints, best.safetensors (least
-    validation error), model.safetensors (the last), those to --keep, summary.json. Exit code 130 or 143: stopped by a
-    signal, and saved.
+    validation error), model.safetensors (the last), those to --keep, summary.json. Exit code 130 or
+    143: stopped by a signal, and saved.
     """
     use_device(device)
     folder = Path(out)

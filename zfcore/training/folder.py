@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .checkpoint import NAMES
 
-__all__ = ["clear", "refuse"]
+__all__ = ["clear", "kept_models", "refuse"]
 
 DESCRIPTION, LOG, LOCK = "run.json", "log.jsonl", "lock"
 MODEL, BEST, CURVES, SUMMARY, EVENTS = "model.safetensors", "best.safetensors", "curves.png", "summary.json", "events"
@@ -62,6 +62,18 @@ def clear(folder: Path, resume: bool, force: bool) -> None:
     if force and not resume:
         for name in FILES[::-1]:
             (folder / name).unlink(missing_ok=True)
-        for kept in folder.glob("epoch-*.safetensors"):
+        for kept in kept_models(folder).values():
             kept.unlink()
         shutil.rmtree(folder / EVENTS, ignore_errors=True)
+
+
+def kept_models(folder: Path) -> dict[int, Path]:
+    """The models that a run kept on its way, by the number of epochs after which, rising.
+
+    Parameters
+    ----------
+    folder : that of the run
+    """
+    prefix, suffix = KEPT.split("{:04d}")
+    found = {path.name.removeprefix(prefix).removesuffix(suffix): path for path in folder.glob(f"{prefix}*{suffix}")}
+    return dict(sorted((int(text), path) for text, path in found.items() if text.isdecimal()))

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...pictures import filter_picture
 from ...pictures.svg import line_plot
+from ...training.folder import kept_models
 from ...training.log import rows
 from ..describe import filters_text, pixel_filters
 from .explanations import flat
@@ -67,8 +68,7 @@ def _filters(site: Site, folder: str, source: Source) -> dict[str, Any] | None:
 def _stages(site: Site, folder: str, source: Source) -> list[tuple[int, dict[str, Any]]]:
     """The same filters after each epoch whose model was kept, each stage in a scale of its own."""
     found = []
-    for path in sorted(source.path.glob("epoch-*.safetensors")):
-        epoch = int(path.stem.removeprefix("epoch-"))
+    for epoch, path in kept_models(source.path).items():
         if (picture := _drawn(site, f"{folder}/filters-{epoch}", path)) is not None:
             found.append((epoch, picture))
     return found
