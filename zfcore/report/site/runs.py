@@ -29,9 +29,10 @@ def run(site: Site, source: Source) -> None:
     table = [[_text(record.get(name)) for name in shown] for record in epochs]
     log = site.file(f"{folder}/log.jsonl", (source.path / "log.jsonl").read_bytes()) if epochs else None
     filters = _filters(site, folder, source)
-    told = {name: value for name, value in source.summary.items() if value is not None}  # no validation: no such lines
+    measured = {name: value for name, value in source.summary.items() if value is not None}
+    numbers = [(name.replace("_", " "), value) for name, value in flat(measured)]
     site.page(f"{folder}/index.html", "run.html", title=source.title, plots=plots, columns=shown, table=table, log=log,
-              filters=filters, stages=_stages(site, folder, source), facts=[(name.replace("_", " "), value) for name, value in flat(told)])
+              filters=filters, stages=_stages(site, folder, source), facts=numbers)
     best = [record["validation_accuracy"] for record in epochs if record.get("validation_accuracy") is not None]
     text = f"{len(epochs)} epochs" + (f", best validation accuracy {max(best):.2%}" if best else "")
     site.entries.append(Entry(source.title, f"{folder}/index.html", "run", text, filters))
