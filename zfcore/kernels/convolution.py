@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from functools import partial as bound
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -329,6 +330,11 @@ def _is_finite(weight: np.ndarray) -> bool:
     return kept(weight, "infinite", infinite) == 0
 
 
+def _mostly_zeros(present: Callable[[], float], weight: np.ndarray, inside: float = 1) -> bool:
+    """Whether products with zeros are left out; `inside`: which share of patches is not padding."""
+    return present() * inside < PRESENT and _is_finite(weight)
+
+
 def _is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
     return weight_shape[0] == groups and weight_shape[3] == 1 and groups > 1
 
@@ -378,7 +384,7 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
     by_phase = filters // groups * height * width * _ceil(channels, half) * half
     patch = height * width * channels
     if filters // groups * _ceil(patch, half) * half + SCATTER * patch < by_phase:
-        _by_patches(dx, dy, weight, stride, padding, dilation, groups, present() < PRESENT and _is_finite(weight))
+        _by_patches(dx, dy, weight, stride, padding, dilation, groups, _mostly_zeros(present, weight))
         return
     images, rows, columns, _ = dx.shape
     bias = np.zeros(groups * channels, dx.dtype)
@@ -395,9 +401,8 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
             patches = patches_of(dy, groups, h.taps, h.cells, (1, 1), v.before, h.before, (v.spread, h.spread))
             places = Places(rows, columns * groups * channels, groups * channels, stride[0], stride[1],
                             v.start, h.start)
-            inside = v.inside(dy.shape[1]) * h.inside(dy.shape[2])
             _run(dx, dy, packed, bias, patches, places, sizes, False,
-                 lambda inside=inside: present() * inside < PRESENT and _is_finite(weight))
+                 bound(_mostly_zeros, present, weight, v.inside(dy.shape[1]) * h.inside(dy.shape[2])))
 
 
 def _phase_panels(weight: np.ndarray, shape: tuple[int, ...], groups: int, taps: tuple[int, ...]) -> np.ndarray:

@@ -6,6 +6,7 @@ Set every activation of a layer to zero but one and walk down (Zeiler & Fergus 2
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -159,12 +160,13 @@ def project(network: Network, x: np.ndarray, units: Any, rule: str | Rule = "dec
     seen, which = np.unique(np.stack([indices, rows, columns]), axis=1, return_index=True, return_inverse=True)[1:]
     which = which.reshape(-1)
     order = np.argsort(which, kind="stable")
-    for start in range(0, len(order), batch_size):
-        part = order[start:start + batch_size]
-        own, tile_of = np.unique(which[part], return_inverse=True)
-        tiles = cone.extract(x, indices[seen[own]], origins[seen[own]])
-        pixels[part], values[part] = _walk(network, cone, tiles, layer, maps[part], rows[part], columns[part],
-                                           rules.get(rule), seed, allow_negative, tile_of)
+    with network.while_frozen() if len(order) > batch_size else nullcontext():
+        for start in range(0, len(order), batch_size):
+            part = order[start:start + batch_size]
+            own, tile_of = np.unique(which[part], return_inverse=True)
+            tiles = cone.extract(x, indices[seen[own]], origins[seen[own]])
+            pixels[part], values[part] = _walk(network, cone, tiles, layer, maps[part], rows[part], columns[part],
+                                               rules.get(rule), seed, allow_negative, tile_of)
     return Projections(pixels, origins, values, chosen, indices, rules.get(rule).name)
 
 
@@ -204,10 +206,11 @@ def project_tiles(network: Network, tiles: np.ndarray, origins: np.ndarray, laye
         checks.fail(where, "origins", "another array", "cone(layer).origins(rows, columns)")
     pixels = np.empty(tiles.shape, tiles.dtype)
     values = np.empty(len(tiles), tiles.dtype)
-    for start in range(0, len(tiles), batch_size):
-        part = slice(start, start + batch_size)
-        pixels[part], values[part] = _walk(network, cone, tiles[part], layer, maps[part], rows[part],
-                                           columns[part], rules.get(rule), seed, allow_negative)
+    with network.while_frozen() if len(tiles) > batch_size else nullcontext():
+        for start in range(0, len(tiles), batch_size):
+            part = slice(start, start + batch_size)
+            pixels[part], values[part] = _walk(network, cone, tiles[part], layer, maps[part], rows[part],
+                                               columns[part], rules.get(rule), seed, allow_negative)
     return pixels, values
 
 
