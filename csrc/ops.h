@@ -136,6 +136,12 @@ void max_pool(T* y, std::uint8_t* switches, const T* x, const Bounds* bounds, co
 void check_switches(std::int32_t* bad, const std::uint8_t* switches, const Bounds* bounds, const Maps&, const Windows&,
                     void* stream);
 
+// Between switches and flat indices, row * Maps::width + column of each map's plane (Maps::height is not asked for). An
+// index outside its window makes *bad 1, which is left alone otherwise, and its switch 0.
+void switches_to_flat(std::int64_t* flat, const std::uint8_t* switches, const Maps&, const Windows&, void* stream);
+void switches_from_flat(std::uint8_t* switches, std::int32_t* bad, const std::int64_t* flat, const Maps&, const Windows&,
+                        void* stream);
+
 // Each value to its switch, 0 elsewhere. Windows that share a cell: their sum in raster order (then it
 // is max_pool's gradient), or the last one's value. A bad switch reaches no cell: nothing is written astray.
 template <class T>

@@ -37,6 +37,8 @@ def calls(cuda: Any, ops: Any, tile: Any) -> None:
             y, switches = ops.max_pool(x, window=3, stride=2, ceil_mode=True)
             for overlap in ("sum", "last"):
                 ops.max_unpool(y, switches, x.shape, window=3, stride=2, overlap=overlap)
+            flat = ops.switches_to_flat(switches, x.shape, window=3, stride=2)
+            ops.switches_from_flat(flat, x.shape, window=3, stride=2)
             mean = ops.average_pool(x, window=3, stride=2)
             ops.average_pool_gradient(mean, x.shape, window=3, stride=2)
             ops.global_average_pool_gradient(ops.global_average_pool(x), x.shape)

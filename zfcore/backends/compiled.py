@@ -152,6 +152,16 @@ class Launchers(Fused):
         self._run("check_switches", bad, switches, self._bounds(bounds, None), window, stride, before)
         return not int(bad[0])
 
+    def switches_to_flat(self, flat: Any, switches: Any, width: int, window: Any, stride: Any, before: Any) -> None:
+        """Fill flat (int64) with row * width + column of each switch's cell."""
+        self._run("switches_to_flat", flat, switches, width, window, stride, before)
+
+    def switches_from_flat(self, switches: Any, flat: Any, width: int, window: Any, stride: Any, before: Any) -> bool:
+        """Fill switches from flat indices; whether each lies inside its window, whose answer is waited for."""
+        bad = self._arrays.zeros(1, np.int32)
+        self._run("switches_from_flat", switches, bad, flat, width, window, stride, before)
+        return not int(bad[0])
+
     def max_unpool(self, x: Any, y: Any, switches: Any, bounds: Any, window: Any, stride: Any, before: Any,
                    last_wins: bool) -> None:
         """Fill x (N, H, W, C) with the values of y (N, P, Q, C) at their switches."""
