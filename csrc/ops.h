@@ -96,11 +96,11 @@ void convolution_weight_gradient(Wide<T>* dweight, Wide<T>* workspace, const T* 
 // -------------------------------------------------------------------------------------------- linear
 
 // y (rows, outputs) = x (rows, inputs) times weight (outputs, inputs) transposed, plus bias, rectified if asked.
-// Sums are made in pieces of 512 terms that are added in order, by one block or by several: a row's bits depend on
-// neither the other rows nor their number. `workspace` holds linear_workspace() elements of Wide<T> (few rows: the
-// pieces of several blocks; null: slower, and the same bits); `terms` is inputs, or outputs for the gradient, whose
-// columns are inputs.
-std::int64_t linear_workspace(int rows, int columns, int terms);
+// Sums are made in pieces of terms (512, or on tensor cores as the layer's sizes have it) that are added in order, by one
+// block or by several: a row's bits depend on neither the other rows nor their number. `workspace` holds
+// linear_workspace() elements of Wide<T> (few rows: the pieces of several blocks; null: slower, and the same bits);
+// `terms` is inputs, or outputs for the gradient, whose columns are inputs.
+std::int64_t linear_workspace(int rows, int columns, int terms, Precision);
 template <class T>
 void linear_forward(T* y, Wide<T>* workspace, const T* x, const T* weight, const Wide<T>* bias, int rows, int inputs,
                     int outputs, bool relu, Precision, void* stream);
