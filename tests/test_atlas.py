@@ -17,6 +17,7 @@ from zfcore.data import Arrays, ImageFolder
 from zfcore.network import Network
 from zfcore.preprocessing import Preprocessing
 from zfcore.study import forecast as forecasts
+from zfcore.study import patches
 from zfcore.study import scan as scanning
 from zfcore.study import top as tops
 from zfcore.study.atlas import Atlas, AtlasError
@@ -111,11 +112,12 @@ def test_patches_are_the_receptive_fields(whole: Atlas, layer: str) -> None:
 @pytest.mark.parametrize("batch", [1, 4])
 def test_when_patches_are_cut_changes_nothing(whole: Atlas, recent: int, batch: int,
                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tops, "RECENT", recent)
-    cut, cuts = tops.Collector._cut, []
-    monkeypatch.setattr(tops.Collector, "_cut", lambda self: (cuts.append(self.layer), cut(self))[1])
+    monkeypatch.setattr(patches, "RECENT", recent)
+    cut, cuts = tops.Collector.cut, []
+    monkeypatch.setattr(tops.Collector, "cut", lambda self, shelf: (cuts.append(self.layer), cut(self, shelf))[1])
     labels = np.arange(len(IMAGES)) % 4
     again = scan(NET, Arrays(IMAGES, labels, class_names=list("abcd")), LAYERS, 5, batch_size=batch, progress=False)
+    assert all(isinstance(part.held, np.ndarray) for part in again.layers.values())
     assert same(whole, again) and len(cuts) > len(LAYERS)
 
 
