@@ -192,19 +192,29 @@ def test_threads_use_one_network_frozen_and_not() -> None:
     assert all(array.flags.writeable for array in net.parameters().values())
 
 
-def test_other_sizes_of_a_frozen_network_are_frozen_with_it() -> None:
+def test_another_size_of_a_frozen_network_shares_its_arrays_and_forms() -> None:
     net = network()
     x = np.random.default_rng(2).standard_normal((1, 50, 44, 3), dtype=np.float32)
-    expected = net.at_size(50, 44, "conv6")(x)
-    other = net.freeze().at_size(50, 44, "conv6")
-    assert other.frozen
-    np.testing.assert_array_equal(other(x), expected)
-    net.thaw()
-    assert not net.parameters()["conv3.weight"].flags.writeable  # the same arrays
-    np.testing.assert_array_equal(other(x), expected)
-    del other
+    other = net.at_size(50, 44, "conv6")
+    expected = other(x)
+    before = kept.kept_bytes()
+    net.freeze()
+    for each in (other, net.at_size(50, 44, "conv6")):
+        np.testing.assert_array_equal(each(x), expected)
+        assert not each.frozen  # it may be given parameters of its own
+    assert kept.kept_bytes() > before
+    other.initialize(3)
+    assert not np.array_equal(other(x), expected)
+    assert net.thaw().at_size(50, 44, "conv6").parameters()["conv3.weight"].flags.writeable
+
+
+def test_a_network_that_dies_frozen_leaves_its_arrays_as_they_were() -> None:
+    net = network().freeze()
+    weight = net.parameters()["conv3.weight"]
+    net(images(1))
+    del net
     gc.collect()
-    assert net.parameters()["conv3.weight"].flags.writeable
+    weight *= 2
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])  # noqa: S301
