@@ -417,8 +417,8 @@ class Network:
     def freeze(self) -> Network:
         """Declare that the parameters do not change any more. Returns the network.
 
-        Kernels then keep filters in the forms that they read, which they else make in every call: that is a
-        fifth of a pass over one image. Results are the same, bit for bit. NumPy refuses writes to the parameters,
+        Kernels then keep filters in the forms that they read, which they else make in every call: that is up to
+        a fifth of a pass over one image. Results are the same, bit for bit. NumPy refuses writes to the parameters,
         training and loading refuse the network, until `thaw`; views of the parameters' arrays that were taken
         before must not be written to either. Work of many passes that changes nothing (synthesis, occlusion,
         projections of many units) freezes by itself while it runs, see `while_frozen`.

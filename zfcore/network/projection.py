@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import backends, checks, rules
+from ..kernels.memory import empty
 from ..layers import Run
 from ..layers.base import shared
 from ..rules import Rule
@@ -154,7 +155,7 @@ def project(network: Network, x: np.ndarray, units: Any, rule: str | Rule = "dec
                            for name in ("map", "row", "column"))
     origins = cone.origins(rows, columns)
     checks.fits("project", "the projections' shape", (len(chosen), *cone.size, x.shape[3]))
-    pixels = np.empty((len(chosen), *cone.size, x.shape[3]), x.dtype)
+    pixels = empty((len(chosen), *cone.size, x.shape[3]), x.dtype)
     values = np.empty(len(chosen), x.dtype)
     # Units at one place of one image see the same pixels: they go up once, side by side in a batch.
     seen, which = np.unique(np.stack([indices, rows, columns]), axis=1, return_index=True, return_inverse=True)[1:]
@@ -204,7 +205,7 @@ def project_tiles(network: Network, tiles: np.ndarray, origins: np.ndarray, laye
         checks.require(not wrong.size, where, name, wrong[:1].tolist(), f"0 to {count - 1} in layer {layer}")
     if not np.array_equal(np.asarray(origins), cone.origins(rows, columns)):
         checks.fail(where, "origins", "another array", "cone(layer).origins(rows, columns)")
-    pixels = np.empty(tiles.shape, tiles.dtype)
+    pixels = empty(tiles.shape, tiles.dtype)
     values = np.empty(len(tiles), tiles.dtype)
     with network.while_frozen() if len(tiles) > batch_size else nullcontext():
         for start in range(0, len(tiles), batch_size):
