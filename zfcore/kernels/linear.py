@@ -10,15 +10,30 @@ from __future__ import annotations
 import numpy as np
 
 from .compile import kernel
-from .instructions import DOT_COLUMNS, DOT_ROWS, PANEL_BYTES, ROWS, STRIDE, VECTOR_BYTES, dot_rows, sum_lanes
+from .instructions import (
+    AHEAD,
+    DOT_COLUMNS,
+    DOT_ROWS,
+    PANEL_BYTES,
+    ROWS,
+    STRIDE,
+    VECTOR_BYTES,
+    dot_rows,
+    prefetch,
+    sum_lanes,
+)
+from .kept import is_declared
 from .matrix import aligned, copy, flat, move, multiply_block, multiply_transposed_block, pack_rows
 from .threads import parallel
+from .zeros import is_finite
 
 BATCH = 98 // ROWS * ROWS  # rows of the batch whose sums stay in the second-level cache
 VECTORS = 32  # of a row that a dot product multiplies before it adds to its totals
 WIDTH = 512  # columns of an item of the gradients
 HEIGHT = 128  # rows of an item of the weight gradient
 CHUNK = 128  # depth of a packed block
+FEW = 4  # rows of which those weights are left out that meet no signal of any,
+PRESENT = 0.7  # where that share of the outputs has one, or less
 GRAIN = 2e6  # multiply-adds below which items share one call
 
 # ---------------------------------------------------------------------------------------- kernels
@@ -97,6 +112,46 @@ def _input_gradient(begin, end, dx, dy, weight, rows, outputs, inputs):
                 move(dx[place : place + columns], sums[row * WIDTH :])
 
 
+@kernel(fastmath={"contract"})
+def _input_gradient_of_few(begin, end, dx, dy, weight, rows, outputs, inputs):
+    """`_input_gradient` of up to FEW rows, the same sums and bits where weights are finite.
+
+    Weights are read where they lie, and those of outputs without a signal not at all.
+    """
+    line = 64 // dy.itemsize
+    sums, some = np.empty(FEW * WIDTH, dy.dtype), np.empty(FEW * WIDTH, dy.dtype)
+    present = np.empty(CHUNK, np.int64)
+    for item in range(begin, end):
+        column = item * WIDTH
+        columns = min(WIDTH, inputs - column)
+        sums[:] = 0
+        for first in range(0, outputs, CHUNK):
+            count = 0
+            for k in range(first, min(first + CHUNK, outputs)):
+                found = False
+                for row in range(rows):
+                    found = found or dy[row * outputs + k] != 0
+                present[count] = k
+                count += found
+            some[: rows * WIDTH] = 0
+            for j in range(count):
+                if j + AHEAD < count:
+                    ahead = present[j + AHEAD] * inputs + column
+                    for place in range(ahead, ahead + columns, line):
+                        prefetch(weight, place)
+                start = present[j] * inputs + column
+                numbers = weight[start : start + columns]
+                for row in range(rows):
+                    value, target = dy[row * outputs + present[j]], some[row * WIDTH : row * WIDTH + columns]
+                    for i in range(target.size):
+                        target[i] += value * numbers[i]
+            for i in range(rows * WIDTH):
+                sums[i] += some[i]
+        for row in range(rows):
+            place = row * inputs + column
+            move(dx[place : place + columns], sums[row * WIDTH :])
+
+
 @kernel
 def _weight_gradient(begin, end, dweight, dy, x, rows, outputs, inputs):
     """Items: HEIGHT x WIDTH blocks of dweight; the depth is the batch."""
@@ -144,8 +199,13 @@ def linear_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.nd
 def linear_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray) -> None:
     """dx = dy weight."""
     outputs, inputs = weight.shape
-    parallel(_input_gradient, -(-inputs // WIDTH) if dy.shape[0] else 0, flat(dx), flat(dy), flat(weight),
-             dy.shape[0], outputs, inputs)
+    rows, items = dy.shape[0], -(-inputs // WIDTH)
+    if not rows:
+        return
+    few = (rows <= FEW and np.count_nonzero(dy.any(axis=0)) < PRESENT * outputs
+           and is_declared(weight) and is_finite(weight))  # if not declared, to find out takes as long as the product
+    parallel(_input_gradient_of_few if few else _input_gradient, items, flat(dx), flat(dy), flat(weight), rows,
+             outputs, inputs)
 
 
 def linear_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarray) -> None:
