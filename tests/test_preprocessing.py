@@ -19,6 +19,7 @@ def test_channel_order_mean_and_scale() -> None:
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(Preprocessing().apply(PIXELS), PIXELS)
+    assert Preprocessing("BGR", mean=(1, 2, 3)).apply(PIXELS[:0]).shape == (0, 11, 9, 3)
     gray = PIXELS[..., :1]
     np.testing.assert_array_equal(Preprocessing("L", mean=128.0).apply(gray), gray.astype(np.float32) - 128)
 

@@ -102,13 +102,30 @@ class Preprocessing:
         if pixels.ndim != 4 or pixels.shape[3] != expected:
             raise ValueError(f"Preprocessing: pixels.shape is {pixels.shape}; "
                              f"allowed: (N, height, width, {expected}) for channels {self.channels!r}")
-        ordered = pixels[..., ::-1] if self.channels == "BGR" else pixels
-        if tile is None:
-            if self.mean.ndim == 3 and self.mean.shape != pixels.shape[1:]:
-                raise ValueError(f"Preprocessing: pixels.shape is {pixels.shape}; "
-                                 f"allowed: (N, *{self.mean.shape}), the size of the per-pixel mean")
-            return (ordered.astype(np.float32) - self.mean) * self.scale
-        return self._apply_tiles(ordered, tile)
+        if tile is not None:
+            return self._apply_tiles(pixels[..., ::-1] if self.channels == "BGR" else pixels, tile)
+        if self.mean.ndim == 3 and self.mean.shape != pixels.shape[1:]:
+            raise ValueError(f"Preprocessing: pixels.shape is {pixels.shape}; "
+                             f"allowed: (N, *{self.mean.shape}), the size of the per-pixel mean")
+        result = np.empty(pixels.shape, np.float32)
+        if self.channels == "BGR":
+            for channel in range(3):
+                result[..., channel] = pixels[..., 2 - channel]
+        else:
+            result[...] = pixels
+        # Whole rows at a time: NumPy's loops over three channels would take five times as long.
+        rows = result.reshape(*pixels.shape[:2], pixels.shape[2] * expected)
+        rows -= self._row(self.mean, pixels.shape)
+        if (self.scale != 1).any():
+            rows *= self._row(self.scale, pixels.shape)
+        return result
+
+    @staticmethod
+    def _row(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """A mean or a scale for rows of pixels with their channels side by side."""
+        if values.ndim == 3:
+            return values.reshape(values.shape[0], -1)
+        return values if values.ndim == 0 else np.tile(values, shape[2])
 
     def restore(self, x: np.ndarray) -> np.ndarray:
         """The way back: a network's numbers (N, height, width, channels) as uint8 RGB or gray pixels.
