@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 OURS = "zfcore"
-WARM = 0.02
+WARM, SHORT = 0.02, 0.25  # seconds, see `interleave`
 
 
 @dataclass
@@ -45,8 +45,8 @@ def interleave(work: str, contenders: dict[str, Callable[[], Any]], *, seconds: 
                gflop: float | None = None, note: str = "") -> Row:
     """Time every contender in turn, at least `rounds` rounds and about `seconds` for each.
 
-    The first call of each (compilation, allocation) is not counted. A turn of a short call begins with
-    WARM seconds of uncounted ones: a library's threads keep looking for work for milliseconds after a call
+    The first call of each (compilation, allocation) is not counted. A turn of a call under SHORT seconds begins
+    with uncounted ones, for WARM seconds: a library's threads keep looking for work for milliseconds after a call
     (OpenMP's in PyTorch, a quarter of one in ours), on the very cores that the next contender needs.
     """
     short: set[str] = set()
@@ -54,14 +54,14 @@ def interleave(work: str, contenders: dict[str, Callable[[], Any]], *, seconds: 
         call()
         start = time.perf_counter()
         call()
-        if time.perf_counter() - start < WARM:
+        if time.perf_counter() - start < SHORT:
             short.add(name)
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     deadline = time.perf_counter() + seconds * len(contenders)
     while len(samples[OURS]) < rounds or (time.perf_counter() < deadline and len(samples[OURS]) < 200):
         for name, call in contenders.items():
-            ready = time.perf_counter() + WARM
-            while name in short and time.perf_counter() < ready:
+            begun = time.perf_counter()
+            while name in short and time.perf_counter() < begun + WARM:
                 call()
             start = time.perf_counter()
             call()

@@ -62,6 +62,27 @@ __device__ __forceinline__ Vector<Wide<T>, width> unpooled(const T* y, const std
     return total;
 }
 
+// A row of an output array, cut into vectors of `width` channels: 256 threads along the row's vectors
+// (channels fastest, so neighbours read neighbours), y steps through rows, z through images.
+template <int width>
+struct Place {
+    int column, channel;
+    bool valid;
+    __device__ Place(int columns, int channels) {
+        const unsigned vectors = unsigned(channels) / width, item = blockIdx.x * blockDim.x + threadIdx.x;
+        column = int(item / vectors);
+        channel = int(item % vectors) * width;
+        valid = column < columns;
+    }
+};
+
+// One launch of that geometry, for an output of `rows` x `columns`.
+template <int width>
+inline Launch over_rows(const Maps& maps, int rows, int columns, void* stream) {
+    return {{blocks_x(std::int64_t(columns) * (maps.channels / width), 256), blocks_yz(rows), blocks_yz(maps.batch)},
+            256, stream};
+}
+
 inline void check(const Maps& maps, const Windows& window) {
     ZF_CHECK(maps.batch >= 0 && maps.height >= 0 && maps.width >= 0 && maps.channels >= 0 && maps.rows >= 0 &&
                  maps.columns >= 0,

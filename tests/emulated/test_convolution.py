@@ -66,9 +66,9 @@ def test_a_row_does_not_depend_on_the_others():
     generator = np.random.default_rng(0)
     x, weight = (generator.standard_normal(shape).astype(np.float32) for shape in ((3, 1100), (30, 1100)))
     emulated = backends.get("emulated")
-    elements = emulated.extension.linear_workspace(3, 30, 1100)
+    elements = emulated.extension.linear_workspace(3, 30, 1100, 0)
     assert elements == 3 * 3 * 30
-    assert emulated.extension.linear_workspace(64 * 128, 30, 1100) == 0  # enough blocks without
+    assert emulated.extension.linear_workspace(64 * 128, 30, 1100, 0) == 0  # enough blocks without
     results = []
     for rows, workspace in ((3, emulated.empty(elements, np.float32)), (3, None), (1, None)):
         results.append(emulated.empty((rows, 30), np.float32))

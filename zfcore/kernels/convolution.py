@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,9 +23,11 @@ import numpy as np
 from .compile import kernel
 from .depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
 from .instructions import DEPTH, PANEL_BYTES, ROWS, STRIDE
+from .kept import kept
 from .matrix import aligned, copy, flat, move, multiply_block, multiply_present_block, multiply_transposed_block
 from .memory import empty
 from .patches import Patches, gather, patches_of, scatter
+from .phases import phases_of
 from .sliding import rows_of_a_band, slide, slide_weights
 from .threads import parallel
 
@@ -39,7 +40,8 @@ WEIGHT_BYTES = 512  # of a filter, that an item of the weight gradient computes 
 SUMS_BYTES = 1 << 17  # of sums, for which an item of the weight gradient takes more weights than that
 BAND = 64  # rows of dx that an item of `_scatter` owns
 SCATTER = 20  # multiply-adds in the time that it takes to add a number of a patch
-PRESENT = 0.4  # share of a signal's numbers that are not zero, below which its zeros are skipped
+PRESENT = 0.4  # share of the numbers of a signal's patches that are not zero, below which zeros are skipped
+PIECES, PIECE = 256, 1024  # of a signal, whose zeros are counted
 GRAIN = 2e7  # multiply-adds below which items share one call
 
 
@@ -250,10 +252,10 @@ def _add_parts(begin, end, out, partial, parts, block):
 
 
 @kernel
-def _census(begin, end, counts, x, block):
-    """Items: blocks of numbers; how many of each are not zero, and how many not finite."""
+def _census(begin, end, counts, x, block, step):
+    """Items: blocks of numbers, `step` apart; how many of each are not zero, and how many not finite."""
     for item in range(begin, end):
-        numbers = x[item * block : (item + 1) * block]
+        numbers = x[item * step : item * step + block]
         present, infinite, zero = 0, 0, x.dtype.type(0)
         for i in range(numbers.size):
             present += numbers[i] != zero
@@ -306,20 +308,25 @@ def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarr
              flat(bias), patches, places, sizes, int(relu), int(sparse()), grain=max(1, int(GRAIN / work)))
 
 
-def _count(x: np.ndarray) -> tuple[int, int]:
-    """How many numbers are not zero, and how many not finite."""
-    counts = np.empty((_ceil(x.size, 1 << 16), 2), np.int64)
-    parallel(_census, len(counts), counts, flat(x), 1 << 16)
-    present, infinite = counts.sum(axis=0).tolist()
-    return present, infinite
+def _share_present(x: np.ndarray) -> float:
+    """About which share of the numbers is not zero: pieces of them are looked at, evenly spread."""
+    pieces = min(PIECES, _ceil(x.size, PIECE))
+    step = x.size // pieces
+    piece = min(PIECE, step)
+    counts = np.empty((pieces, 2), np.int64)
+    _census(0, pieces, counts, flat(x), piece, step)
+    return int(counts[:, 0].sum()) / (pieces * piece)
 
 
-def _mostly_zeros(dy: np.ndarray, weight: np.ndarray) -> bool:
-    """Whether products with dy's zeros should be left out, which changes no bit where weights are finite.
+def _is_finite(weight: np.ndarray) -> bool:
+    """Whether all weights are, without which a product with zero might be NaN."""
 
-    So it is on the way down from a unit: unpooling leaves three zeros of four, rectifying half of the rest.
-    """
-    return _count(dy)[0] < PRESENT * dy.size and not _count(weight)[1]
+    def infinite() -> int:
+        counts = np.empty((_ceil(weight.size, 1 << 16), 2), np.int64)
+        parallel(_census, len(counts), counts, flat(weight), 1 << 16, 1 << 16)
+        return int(counts[:, 1].sum())
+
+    return kept(weight, "infinite", infinite) == 0
 
 
 def _is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
@@ -337,48 +344,18 @@ def convolution_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: 
         return
     images, rows, columns, _ = y.shape
     sizes = Sizes(images, groups, rows * columns, height * width * channels, filters // groups)
-    panels = groups * _panels(sizes.columns, x.itemsize)
-    packed = aligned(panels * sizes.depth * PANEL_BYTES // x.itemsize, x.dtype)
-    if images:
-        parallel(_pack_filters, panels, packed, flat(weight), sizes.columns, sizes.depth)
+    if not images:
+        return
+
+    def panels() -> np.ndarray:
+        count = groups * _panels(sizes.columns, x.itemsize)
+        packed = aligned(count * sizes.depth * PANEL_BYTES // x.itemsize, x.dtype)
+        parallel(_pack_filters, count, packed, flat(weight), sizes.columns, sizes.depth)
+        return packed
+
+    packed = kept(weight, ("panels", groups), panels)
     patches = patches_of(x, groups, width, columns, stride, padding[0], padding[2], dilation)
     _run(y, x, packed, bias, patches, Places(rows, columns * filters, filters, 1, 1, 0, 0), sizes, relu)
-
-
-class Phase(NamedTuple):
-    """One axis of the input cells whose padded position is `phase` modulo the stride.
-
-    Taps `tap`, `tap + tap_step`, ... of the filter hit them: `taps` of them. Cell i of `cells` is input
-    cell i * stride + start; it meets cells i - before, i - before + spread, ... of the output.
-    """
-
-    start: int
-    cells: int
-    tap: int
-    tap_step: int
-    taps: int
-    before: int
-    spread: int
-
-
-def _phases(size: int, window: int, stride: int, pad: int, dilation: int) -> list[Phase]:
-    """The phases of one axis: padded position = stride * output + dilation * tap."""
-    common = gcd(stride, dilation)
-    phases = []
-    for phase in range(stride):
-        first = _ceil(max(pad - phase, 0), stride)  # the first output-like position inside the input
-        start = first * stride + phase - pad
-        cells = max(_ceil(size - start, stride), 0)
-        taps = [tap for tap in range(window) if (phase - tap * dilation) % stride == 0]
-        if not cells:
-            continue
-        if not taps:
-            phases.append(Phase(start, cells, 0, 1, 0, 0, 1))
-            continue
-        spread = dilation // common
-        last = (phase - taps[-1] * dilation) // stride  # the last tap meets the first output cell
-        phases.append(Phase(start, cells, taps[0], stride // common, len(taps), -(first + last), spread))
-    return phases
 
 
 def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any, padding: Any,
@@ -386,7 +363,9 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
     """dx = adjoint of the convolution applied to dy.
 
     Where the channels would leave most of a panel empty (three of an image, say), whole patches are
-    computed and added instead.
+    computed and added instead. Products with zeros of dy, and of the padding around it, are left out where
+    most are such: on the way down from a unit unpooling leaves three zeros of four and rectifying half of the
+    rest, and around a crop of a few cells lies as much padding as signal. That changes no bit.
     """
     if _is_depthwise(weight.shape, groups):
         depthwise_input_gradient(dx, dy, weight, stride, padding, dilation)
@@ -394,33 +373,44 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
     if not dx.shape[0]:
         return
     filters, height, width, channels = weight.shape
-    sparse = cache(lambda: _mostly_zeros(dy, weight))
+    present = cache(lambda: _share_present(dy))  # not asked for where `slide` runs
     half = PANEL_BYTES // 2 // dx.itemsize
     by_phase = filters // groups * height * width * _ceil(channels, half) * half
     patch = height * width * channels
     if filters // groups * _ceil(patch, half) * half + SCATTER * patch < by_phase:
-        _by_patches(dx, dy, weight, stride, padding, dilation, groups, sparse())
+        _by_patches(dx, dy, weight, stride, padding, dilation, groups, present() < PRESENT and _is_finite(weight))
         return
     images, rows, columns, _ = dx.shape
     bias = np.zeros(groups * channels, dx.dtype)
-    panels = groups * _panels(channels, dx.itemsize)
-    vertical = _phases(rows, height, stride[0], padding[0], dilation[0])
-    horizontal = _phases(columns, width, stride[1], padding[2], dilation[1])
+    vertical = phases_of(rows, height, stride[0], padding[0], dilation[0])
+    horizontal = phases_of(columns, width, stride[1], padding[2], dilation[1])
     if any(not phase.taps for phase in (*vertical, *horizontal)):
         dx[:] = 0  # cells that no window touches
     for v in vertical:
         for h in horizontal:
             if not v.taps or not h.taps:
                 continue
-            depth = v.taps * h.taps * (filters // groups)
-            sizes = Sizes(images, groups, v.cells * h.cells, depth, channels)
-            packed = aligned(panels * depth * PANEL_BYTES // dx.itemsize, dx.dtype)
-            parallel(_pack_phase, panels, packed, flat(weight), weight.shape, groups,
-                     v.tap, v.taps, v.tap_step, h.tap, h.taps, h.tap_step)
+            sizes = Sizes(images, groups, v.cells * h.cells, v.taps * h.taps * (filters // groups), channels)
+            packed = _phase_panels(weight, weight.shape, groups, (v.tap, v.taps, v.tap_step, h.tap, h.taps, h.tap_step))
             patches = patches_of(dy, groups, h.taps, h.cells, (1, 1), v.before, h.before, (v.spread, h.spread))
             places = Places(rows, columns * groups * channels, groups * channels, stride[0], stride[1],
                             v.start, h.start)
-            _run(dx, dy, packed, bias, patches, places, sizes, False, sparse)
+            inside = v.inside(dy.shape[1]) * h.inside(dy.shape[2])
+            _run(dx, dy, packed, bias, patches, places, sizes, False,
+                 lambda inside=inside: present() * inside < PRESENT and _is_finite(weight))
+
+
+def _phase_panels(weight: np.ndarray, shape: tuple[int, ...], groups: int, taps: tuple[int, ...]) -> np.ndarray:
+    """Panels of `_pack_phase` for filters of this shape; `taps`: first, count and step of rows and of columns."""
+
+    def panels() -> np.ndarray:
+        count = groups * _panels(shape[3], weight.itemsize)
+        depth = taps[1] * taps[4] * (shape[0] // groups)
+        packed = aligned(count * depth * PANEL_BYTES // weight.itemsize, weight.dtype)
+        parallel(_pack_phase, count, packed, flat(weight), shape, groups, *taps)
+        return packed
+
+    return kept(weight, ("phase", shape, groups, taps), panels)
 
 
 def _by_patches(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any, padding: Any,
@@ -429,9 +419,7 @@ def _by_patches(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any,
     filters, height, width, channels = weight.shape
     images, rows, columns, _ = dy.shape
     sizes = Sizes(images, groups, rows * columns, filters // groups, height * width * channels)
-    panels = groups * _panels(sizes.columns, dx.itemsize)
-    packed = aligned(panels * sizes.depth * PANEL_BYTES // dx.itemsize, dx.dtype)
-    parallel(_pack_phase, panels, packed, flat(weight), (filters, 1, 1, sizes.columns), groups, 0, 1, 1, 0, 1, 1)
+    packed = _phase_panels(weight, (filters, 1, 1, sizes.columns), groups, (0, 1, 1, 0, 1, 1))
     patches = patches_of(dx, groups, width, columns, stride, padding[0], padding[2], dilation)
     bands = _ceil(dx.shape[1], BAND)
     parallel(_scatter, images * bands, flat(dx), flat(dy), packed, patches, sizes, height, bands,

@@ -76,6 +76,23 @@ class _Emitter:
         place = self.builder.bitcast(self.move(pointer, vector * self.lanes), self.vector.as_pointer())
         self.builder.store(value, place).align = self.size
 
+    def put(self, value: Any, pointer: Any, stream: Any) -> None:
+        """Store a vector, past the caches where `stream` is set: then the address starts a vector's line."""
+        with self.builder.if_else(stream) as (past, through):
+            with past:
+                place = self.builder.bitcast(pointer, self.vector.as_pointer())
+                store = self.builder.store(value, place)
+                store.align = self.lanes * self.size
+                store.set_metadata("nontemporal", self.builder.module.add_metadata([ir.Constant(INT32, 1)]))
+            with through:
+                self.store(value, pointer)
+
+    def splat(self, value: Any) -> Any:
+        """A number in all lanes."""
+        kind = ir.VectorType(value.type, self.lanes)
+        return self.shuffle(self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, INT32(0)),
+                            [0] * self.lanes)
+
     def shuffle(self, value: Any, lanes: list[int]) -> Any:
         mask = ir.Constant(ir.VectorType(INT32, len(lanes)), lanes)
         return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
@@ -379,6 +396,16 @@ def add_vectors(typing: Any, target: Any, target_start: Any, source: Any, source
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@intrinsic
+def streamed(typing: Any) -> Any:
+    """What was stored past the caches is there for other threads: the end of every kernel that does so."""
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 copy_vectors = _spread(True)

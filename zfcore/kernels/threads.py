@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 HOT = 250e-6  # seconds for which a worker looks for more work before it sleeps
+SHARES = 2  # a piece is this part of a thread's share of what is left
 CALLER = 4e-6  # seconds for which a caller still needs the GIL after it has handed out work
 
 _lock = threading.Lock()
@@ -176,25 +177,38 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
+def _pieces(items: int, grain: int, threads: int) -> list[int]:
+    """Where each piece of the work begins, and its end: large ones first, whole grains.
+
+    A piece is a share of what is left, so there are few of them (taking one costs microseconds, more
+    than a grain of a small map's work), and the last ones are small: no thread waits long for another.
+    """
+    begins = [0]
+    while begins[-1] < items:
+        share = (items - begins[-1]) // (SHARES * threads * grain)
+        begins.append(min(items, begins[-1] + max(1, share) * grain))
+    return begins
+
+
 def parallel(kernel: Callable[..., Any], items: int, *arguments: Any, grain: int = 1) -> None:
-    """Run `kernel(begin, end, *arguments)` over range(items), cut into pieces of `grain` items.
+    """Run `kernel(begin, end, *arguments)` over range(items), cut into pieces of whole grains of items.
 
     Threads take the next piece when they are free. Every item must write its own part of the
-    output, so the result does not depend on who took it.
+    output, so the result does not depend on who took it, nor on the pieces.
     """
     if items <= 0:
         return
-    pieces = -(-items // grain)
-    threads = min(get_num_threads(), pieces)
+    threads = min(get_num_threads(), -(-items // grain))
     pool, helpers = _helpers(threads - 1) if threads > 1 else (None, 0)
     if pool is None or not helpers:
         kernel(0, items, *arguments)
         return
+    begins = _pieces(items, grain, threads)
     following = itertools.count()  # next() on it is atomic
 
     def work() -> None:
-        while (piece := next(following)) < pieces:
-            kernel(piece * grain, min((piece + 1) * grain, items), *arguments)
+        while (piece := next(following)) < len(begins) - 1:
+            kernel(begins[piece], begins[piece + 1], *arguments)
 
     shares = [_Share(work) for _ in range(helpers)]
     pool.put(shares)
