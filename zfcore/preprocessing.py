@@ -82,7 +82,7 @@ class Preprocessing:
         """The pixels that `apply` takes: "RGB" or "L"."""
         return "L" if self.channels == "L" else "RGB"
 
-    def apply(self, pixels: np.ndarray, tile: Tile | None = None) -> np.ndarray:
+    def apply(self, pixels: np.ndarray, tile: Tile | None = None, out: np.ndarray | None = None) -> np.ndarray:
         """Turn pixels into the network's input.
 
         Parameters
@@ -90,6 +90,7 @@ class Preprocessing:
         pixels : uint8 (N, height, width, 3 for RGB or 1 for L)
         tile : where the pixels lie in their images, when they are patches; cells outside the
             image become 0, as the network's padding is
+        out : float32 array of their shape, contiguous, which whole images are written to; None: a new one
 
         Returns
         -------
@@ -107,7 +108,10 @@ class Preprocessing:
         if self.mean.ndim == 3 and self.mean.shape != pixels.shape[1:]:
             raise ValueError(f"Preprocessing: pixels.shape is {pixels.shape}; "
                              f"allowed: (N, *{self.mean.shape}), the size of the per-pixel mean")
-        result = np.empty(pixels.shape, np.float32)
+        result = np.empty(pixels.shape, np.float32) if out is None else out
+        if result.shape != pixels.shape or result.dtype != np.float32 or not result.flags.c_contiguous:
+            raise ValueError(f"Preprocessing: out is {result.dtype} {result.shape}; "
+                             f"allowed: float32 {pixels.shape}, contiguous")
         if self.channels == "BGR":
             for channel in range(3):
                 result[..., channel] = pixels[..., 2 - channel]
