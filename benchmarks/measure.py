@@ -9,13 +9,14 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 OURS = "zfcore"
+FROZEN = "zfcore, frozen"  # ours too: a network whose weights are declared unchanging
 WARM, SHORT = 0.02, 0.25  # seconds, see `interleave`
 
 
@@ -33,7 +34,7 @@ class Row:
     @property
     def peer(self) -> str:
         """The fastest contender that is not ours."""
-        return min((name for name in self.medians if name != OURS), key=self.medians.__getitem__)
+        return min((name for name in self.medians if name not in (OURS, FROZEN)), key=self.medians.__getitem__)
 
     @property
     def ratio(self) -> float | None:
@@ -68,6 +69,16 @@ def interleave(work: str, contenders: dict[str, Callable[[], Any]], *, seconds: 
             samples[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(times) for name, times in samples.items()}
     return Row(work, medians, samples, gflop, note=note)
+
+
+def both(row: Row) -> tuple[Row, Row]:
+    """Two rows of one timing with the contender FROZEN: without it, and with it in our place."""
+    def without(values: dict[str, Any], ours: str) -> dict[str, Any]:
+        return {OURS: values[ours], **{name: each for name, each in values.items() if name not in (OURS, FROZEN)}}
+
+    plain, frozen = (replace(row, medians=without(row.medians, ours), samples=without(row.samples, ours))
+                     for ours in (OURS, FROZEN))
+    return plain, replace(frozen, work=f"{row.work}, frozen")
 
 
 def describe(row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from torch.nn import functional
 import zfcore
 from zfcore import models
 
-from .measure import OURS, Row, interleave
+from .measure import FROZEN, OURS, Row, both, interleave
 from .torch_networks import ZFNET_CONVOLUTIONS, captum_projection, in_layout, layouts, training_step, twin
 
 
@@ -29,6 +30,7 @@ def forward(seconds: float, compiled: bool) -> Iterator[Row]:
     """Forward passes of the large networks."""
     for name, batches in (("zfnet", (16, 1)), ("alexnet", (8,)), ("vgg16", (8,))):
         net, peers = networks(name)
+        frozen = copy.deepcopy(net).freeze()
         for batch in batches:
             x = np.random.default_rng(3).standard_normal((batch, *net.input_shape), dtype=np.float32)
             images = layouts(x)
@@ -39,7 +41,7 @@ def forward(seconds: float, compiled: bool) -> Iterator[Row]:
                         return functional.softmax(model(image), dim=1)
                 return call
 
-            contenders: dict[str, Callable[[], Any]] = {OURS: lambda: net(x)}
+            contenders: dict[str, Callable[[], Any]] = {OURS: lambda: net(x), FROZEN: lambda: frozen(x)}
             contenders |= {layout: run(model, images[layout]) for layout, model in peers.items()}
             if compiled and name == "zfnet":
                 contenders["torch.compile"] = run(torch.compile(peers["torch channels_last"]),
@@ -47,8 +49,8 @@ def forward(seconds: float, compiled: bool) -> Iterator[Row]:
             expected = contenders["torch"]().numpy()
             error = np.abs(net(x).reshape(expected.shape) - expected).max()
             work = sum(net.multiply_adds(batch).values())
-            yield interleave(f"{net.name} forward, batch {batch}", contenders, seconds=seconds, gflop=2e-9 * work,
-                             note=f"largest difference {error:.1e}")
+            yield from both(interleave(f"{net.name} forward, batch {batch}", contenders, seconds=seconds,
+                                       gflop=2e-9 * work, note=f"largest difference {error:.1e}"))
 
 
 def training(seconds: float, compiled: bool) -> Iterator[Row]:
@@ -73,6 +75,7 @@ def training(seconds: float, compiled: bool) -> Iterator[Row]:
 def projections(seconds: float) -> Iterator[Row]:
     """The nine strongest activations of one map, projected; and many maps at once."""
     net, peers = networks()
+    frozen = copy.deepcopy(net).freeze()
     x = np.random.default_rng(5).standard_normal((9, 224, 224, 3), dtype=np.float32)
     images = layouts(x)
     for layer, row, maps in (("conv5", 6, 32), ("conv2", 12, 32)):
@@ -84,16 +87,19 @@ def projections(seconds: float) -> Iterator[Row]:
             module = model[ZFNET_CONVOLUTIONS[layer] + 1]
             return lambda: captum_projection(model, module, images[name], (0, row, row))
 
+        def ours(count: int) -> dict[str, Callable[[], Any]]:
+            return {name: lambda each=each: each.project(x, units(count), rule="deconvnet", seed="one")
+                    for name, each in ((OURS, net), (FROZEN, frozen))}
+
         contenders = {f"Captum, {name}": captum(name) for name in peers}
-        yield interleave(f"{layer}: top 9 of one map projected", {
-            OURS: lambda: net.project(x, units(1), rule="deconvnet", seed="one"), **contenders},
-            seconds=seconds)
-        batch = interleave(f"{layer}: top 9 of {maps} maps, per map", {
-            OURS: lambda: net.project(x, units(maps), rule="deconvnet", seed="one"), **contenders},
-            seconds=seconds, note="ours: all maps in one call, divided")
-        batch.medians[OURS] /= maps
-        batch.samples[OURS] = [value / maps for value in batch.samples[OURS]]
-        yield batch
+        yield from both(interleave(f"{layer}: top 9 of one map projected", {**ours(1), **contenders},
+                                   seconds=seconds))
+        batch = interleave(f"{layer}: top 9 of {maps} maps, per map", {**ours(maps), **contenders},
+                           seconds=seconds, note="ours: all maps in one call, divided")
+        for name in (OURS, FROZEN):
+            batch.medians[name] /= maps
+            batch.samples[name] = [value / maps for value in batch.samples[name]]
+        yield from both(batch)
 
 
 def growth(seconds: float) -> Iterator[Row]:

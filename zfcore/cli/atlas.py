@@ -87,7 +87,7 @@ def atlas(
     from ..study.state import State
 
     source = open_images(images, on_bad=bad_images(on_bad_image))
-    net = common.load(model)
+    net = common.load(model).freeze()
     for layer in chosen_layers(net, chosen):
         if shown is not None and max(shown) >= net.tensor_shape(layer)[-1]:
             raise ValueError(f"--maps is {maps!r}; allowed: 0 to {net.tensor_shape(layer)[-1] - 1} in layer {layer}")

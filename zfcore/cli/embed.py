@@ -56,7 +56,7 @@ def embed(
                "limit": None if limit is None else integer("--limit", limit, 3),
                "memory_limit": byte_count("--memory-limit", memory_limit),
                "on_bad_image": bad_images(on_bad_image), "batch_size": common.batch_size, "seed": common.seed}
-    net = common.load(model)
+    net = common.load(model).freeze()
     chosen = None if layer is None else names("--layer", layer)
     summary = _write(net, model, images, chosen, options, common)
     lines = []

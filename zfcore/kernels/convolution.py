@@ -4,8 +4,9 @@ One kernel, `_convolve`, serves the forward pass and the input gradient. An item
 consecutive cells of one image's output map times a block of filters. The patches of these cells are
 gathered into a tile that stays in the second-level cache, DEPTH numbers of each at a time, and
 multiplied by packed filters (matrix.py). The input gradient of a convolution with a stride is one such
-pass for each phase of the stride, so no product with an inserted zero is ever computed. Where the input
-has few channels (`_scatter`), patches are computed whole and added to the input's cells instead.
+pass for each phase of the stride, so no product with an inserted zero is ever computed; nor are most with
+padding, of which there is more than of signal around a crop of a few cells. Where the input has few
+channels (`_scatter`), patches are computed whole and added to the input's cells instead.
 
 An output's sum runs over filter rows, filter columns and channels in this order, cut every DEPTH numbers:
 its bits depend on the filters' shape, never on the batch, the place in the map, a crop or the threads.
@@ -40,7 +41,7 @@ WEIGHT_BYTES = 512  # of a filter, that an item of the weight gradient computes 
 SUMS_BYTES = 1 << 17  # of sums, for which an item of the weight gradient takes more weights than that
 BAND = 64  # rows of dx that an item of `_scatter` owns
 SCATTER = 20  # multiply-adds in the time that it takes to add a number of a patch
-PRESENT = 0.4  # share of the numbers of a signal's patches that are not zero, below which zeros are skipped
+PRESENT = 0.4  # share of a signal's numbers that are not zero, below which its zeros are skipped
 PIECES, PIECE = 256, 1024  # of a signal, whose zeros are counted
 GRAIN = 2e7  # multiply-adds below which items share one call
 
@@ -71,8 +72,11 @@ class Sizes(NamedTuple):
 
 
 @kernel
-def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, relu, sparse):
-    """Items: image, group, block of cells, block of columns; see the head of this file."""
+def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, relu, finite, sparse):
+    """Items: image, group, block of cells, block of columns; see the head of this file.
+
+    Where filters are finite, cells that see only padding are left out of a piece of the depth.
+    """
     panel = PANEL_BYTES // out.itemsize
     columns, depth, channels = sizes.columns, sizes.depth, patches.channels // sizes.groups
     panels = (columns + panel - 1) // panel
@@ -84,6 +88,8 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
     floor = out.dtype.type(0 if relu else -np.inf)
     tile = np.empty(BLOCK * STRIDE, out.dtype)
     sums = np.empty(BLOCK * c_step, out.dtype)
+    some = np.empty(BLOCK * c_step, out.dtype)  # sums of the cells that a piece of the depth reaches
+    rows = np.empty(BLOCK if finite else 0, np.int64)
     for item in range(begin, end):
         part, block = item % parts, item // parts % blocks
         group, image = item // (parts * blocks) % sizes.groups, item // (parts * blocks * sizes.groups)
@@ -94,13 +100,21 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
         sums[: cells * c_step] = 0
         for first in range(0, depth, chunk):
             last = min(first + chunk, depth)
-            gather(tile, source, image * patches.height * patches.row, group * channels, patches,
-                   cell, cells, first, last)
+            count = gather(tile, source, image * patches.height * patches.row, group * channels, patches,
+                           cell, cells, first, last, rows)
             start = ((group * panels + low // panel) * depth + first) * panel
+            target = sums if count == cells else some
+            if count < cells:
+                some[: count * c_step] = 0
             if sparse:
-                multiply_present_block(sums, c_step, tile, cells, packed, start, depth * panel, width, last - first)
+                multiply_present_block(target, c_step, tile, count, packed, start, depth * panel, width, last - first)
             else:
-                multiply_block(sums, c_step, tile, cells, packed, start, panel, depth * panel, width, last - first)
+                multiply_block(target, c_step, tile, count, packed, start, panel, depth * panel, width, last - first)
+            if count < cells:
+                for t in range(count):
+                    numbers, target = some[t * c_step :], sums[rows[t] * c_step : rows[t] * c_step + width]
+                    for i in range(target.size):
+                        target[i] += numbers[i]
         for t in range(cells):
             row, column = (cell + t) // patches.columns, (cell + t) % patches.columns
             y = row * places.stride_rows + places.top
@@ -217,6 +231,7 @@ def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts, width):
     total = sizes.images * blocks
     tile = np.empty(PIXELS * STRIDE, x.dtype)
     sums = np.empty(min(filters, FILTERS) * width, x.dtype)
+    everything = np.empty(0, np.int64)
     for item in range(begin, end):
         first = item % weight_blocks * width
         last = min(first + width, depth)
@@ -229,7 +244,7 @@ def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts, width):
             image, cell = block // blocks, sizes.cells * (block % blocks) // blocks
             cells = sizes.cells * (block % blocks + 1) // blocks - cell
             gather(tile, x, image * patches.height * patches.row, group * channels, patches,
-                   cell, cells, first, last)
+                   cell, cells, first, last, everything)
             start = (image * sizes.cells + cell) * sizes.groups * filters + group * filters + low
             multiply_transposed_block(sums, width, dy, start, sizes.groups * filters, rows,
                                       tile, STRIDE, panel, last - first, cells)
@@ -292,8 +307,13 @@ def _is_short(patches: Patches, sizes: Sizes) -> bool:
 
 
 def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarray, patches: Patches,
-         places: Places, sizes: Sizes, relu: bool, sparse: Callable[[], bool] = bool) -> None:
-    """Launch `_convolve` over all items; or `slide`, which does not ask whether the source is sparse."""
+         places: Places, sizes: Sizes, relu: bool, finite: Callable[[], bool] = bool,
+         sparse: Callable[[], bool] = bool) -> None:
+    """Launch `_convolve` over all items; or `slide`, which does not ask whether products may be left out.
+
+    finite : whether all filters are; what is left out otherwise would be NaN
+    sparse : whether the source's zeros are left out
+    """
     if _is_short(patches, sizes):
         band = rows_of_a_band(sizes, patches, out.itemsize)
         bands = _ceil(sizes.cells // patches.columns, band)
@@ -305,7 +325,8 @@ def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarr
     blocks, parts = _ceil(sizes.cells, BLOCK), _ceil(sizes.columns, FILTERS)
     work = min(BLOCK, sizes.cells) * sizes.depth * min(sizes.columns, FILTERS)
     parallel(_convolve, sizes.images * sizes.groups * blocks * parts, flat(out), flat(source), packed,
-             flat(bias), patches, places, sizes, int(relu), int(sparse()), grain=max(1, int(GRAIN / work)))
+             flat(bias), patches, places, sizes, int(relu), int(finite()), int(sparse()),
+             grain=max(1, int(GRAIN / work)))
 
 
 def _share_present(x: np.ndarray) -> float:
@@ -327,6 +348,14 @@ def _is_finite(weight: np.ndarray) -> bool:
         return int(counts[:, 1].sum())
 
     return kept(weight, "infinite", infinite) == 0
+
+
+def _mostly_zeros(dy: np.ndarray) -> bool:
+    """Whether products with dy's zeros should be left out, which changes no bit where weights are finite.
+
+    So it is on the way down from a unit: unpooling leaves three zeros of four, rectifying half of the rest.
+    """
+    return _share_present(dy) < PRESENT
 
 
 def _is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
@@ -363,9 +392,7 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
     """dx = adjoint of the convolution applied to dy.
 
     Where the channels would leave most of a panel empty (three of an image, say), whole patches are
-    computed and added instead. Products with zeros of dy, and of the padding around it, are left out where
-    most are such: on the way down from a unit unpooling leaves three zeros of four and rectifying half of the
-    rest, and around a crop of a few cells lies as much padding as signal. That changes no bit.
+    computed and added instead.
     """
     if _is_depthwise(weight.shape, groups):
         depthwise_input_gradient(dx, dy, weight, stride, padding, dilation)
@@ -373,12 +400,13 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
     if not dx.shape[0]:
         return
     filters, height, width, channels = weight.shape
-    present = cache(lambda: _share_present(dy))  # not asked for where `slide` runs
+    finite = cache(lambda: _is_finite(weight))  # not asked for where `slide` runs
+    sparse = cache(lambda: _mostly_zeros(dy) and finite())
     half = PANEL_BYTES // 2 // dx.itemsize
     by_phase = filters // groups * height * width * _ceil(channels, half) * half
     patch = height * width * channels
     if filters // groups * _ceil(patch, half) * half + SCATTER * patch < by_phase:
-        _by_patches(dx, dy, weight, stride, padding, dilation, groups, present() < PRESENT and _is_finite(weight))
+        _by_patches(dx, dy, weight, stride, padding, dilation, groups, sparse())
         return
     images, rows, columns, _ = dx.shape
     bias = np.zeros(groups * channels, dx.dtype)
@@ -395,9 +423,7 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
             patches = patches_of(dy, groups, h.taps, h.cells, (1, 1), v.before, h.before, (v.spread, h.spread))
             places = Places(rows, columns * groups * channels, groups * channels, stride[0], stride[1],
                             v.start, h.start)
-            inside = v.inside(dy.shape[1]) * h.inside(dy.shape[2])
-            _run(dx, dy, packed, bias, patches, places, sizes, False,
-                 lambda inside=inside: present() * inside < PRESENT and _is_finite(weight))
+            _run(dx, dy, packed, bias, patches, places, sizes, False, finite, sparse)
 
 
 def _phase_panels(weight: np.ndarray, shape: tuple[int, ...], groups: int, taps: tuple[int, ...]) -> np.ndarray:

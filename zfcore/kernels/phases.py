@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import gcd
 from typing import NamedTuple
 
-import numpy as np
-
 
 class Phase(NamedTuple):
     """One axis of the input cells whose padded position is `phase` modulo the stride.
@@ -22,11 +20,6 @@ class Phase(NamedTuple):
     taps: int
     before: int
     spread: int
-
-    def inside(self, size: int) -> float:
-        """Which share of these meetings is with one of the output's `size` cells, not with its padding."""
-        met = np.arange(self.cells)[:, None] - self.before + self.spread * np.arange(self.taps)
-        return np.count_nonzero((met >= 0) & (met < size)) / met.size
 
 
 def phases_of(size: int, window: int, stride: int, pad: int, dilation: int) -> list[Phase]:

@@ -417,16 +417,17 @@ class Network:
     def freeze(self) -> Network:
         """Declare that the parameters do not change any more. Returns the network.
 
-        Kernels then keep filters in the forms that they read, which they else make in every call: that is a
-        fifth of a pass over one image. Results are the same, bit for bit. NumPy refuses writes to the parameters,
+        Kernels then keep filters in the forms that they read, which they else make in every call: that is up to
+        a fifth of a pass over one image. Results are the same, bit for bit. NumPy refuses writes to the parameters,
         training and loading refuse the network, until `thaw`; views of the parameters' arrays that were taken
-        before must not be written to either.
+        before must not be written to either. Work of many passes that changes nothing (synthesis, occlusion,
+        projections of many units) freezes by itself while it runs, see `while_frozen`.
 
         Memory: a form is kept once it has been used, for each direction that was walked: as many bytes as the
-        filters have, or four times that for Winograd's algorithm. (ZFNet: 61 MB for forward passes, 12 more
-        for projections, beside 250 MB of parameters.) All forms together take an eighth of the machine's
-        memory at most. Fully connected layers need none. Copies and pickles of a frozen network are not frozen.
-        Other backends keep nothing; what runs there is as without.
+        filters have, or four times that for Winograd's algorithm. (ZFNet: 64 MB for forward passes, 64 for
+        gradients, 26 for projections, beside 250 MB of parameters.) All forms together take an eighth of the
+        machine's memory at most. Fully connected layers need none. Other backends keep nothing: what runs there is as
+        without. Copies and pickles of a frozen network are not frozen.
         """
         if self._declaration is None:
             self._declaration = Declaration(self.parameters().values())

@@ -25,7 +25,7 @@ def at_size(network: Network, height: int, width: int, to: str | None = None) ->
 
     Returns
     -------
-    Network, whose preprocessing resizes to height x width; frozen if this one is
+    Network, whose preprocessing resizes to height x width
 
     Raises
     ------
@@ -55,4 +55,4 @@ def at_size(network: Network, height: int, width: int, to: str | None = None) ->
                 checks.fail(where, "(height, width)", (height, width),
                             f"a size at which {node.name}.{name} is {tuple(found.shape)}; here it were {shape}")
     result._ops = network._ops
-    return result.freeze() if network.frozen else result
+    return result

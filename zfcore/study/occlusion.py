@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import backends, checks, rules
 from ..geometry import window_starts
+from ..network import unchanging
 from ..network.changes import Changes
 from . import results
 from .atlas import Atlas
@@ -150,6 +151,7 @@ def last_convolution(network: Any) -> str:
     return str(found[-1])
 
 
+@unchanging
 def occlusion(network: Any, image: Any, layer: str | None = None, *, map: int | None = None, label: Any = None,
               window: int | tuple[int, int] = 32, stride: int | tuple[int, int] = 8, fill: Any = 128,
               atlas: Atlas | None = None, rule: str = "deconvnet", batch_size: int = 64, local: bool = True,
