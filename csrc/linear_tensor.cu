@@ -11,7 +11,7 @@ namespace {
 // Grid: x over tiles of rows, y over tiles of columns, z over pieces where `sums` keeps each of them; else one block
 // makes them all, in one pipeline, and adds them. Thread t copies part t % 8 of rows t / 8 + 32 i; of the weights the
 // same way, or, transposed, one part of 64 / part columns of every (256 part / 64)th term; each part in copies of
-// `count`. Warps without a row multiply nothing, and nothing is copied for them.
+// `count`. Warps without a row multiply nothing.
 template <class T, bool transposed, int count>
 __global__ void __launch_bounds__(block_threads, 2)
 linear_tensor_kernel(T* __restrict__ out, float* __restrict__ sums, const T* __restrict__ in, const T* __restrict__ weight,
@@ -26,8 +26,7 @@ linear_tensor_kernel(T* __restrict__ out, float* __restrict__ sums, const T* __r
 
     const auto copy_rows = [&](T* to, int first) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            if (first_row + 32 * i >= rows) break;
+        for (int i = 0; i < 4; ++i)
 #pragma unroll 1
             for (int offset = 0; offset < part<T>; offset += count) {
                 const int term = first + own_part + offset;
@@ -35,7 +34,6 @@ linear_tensor_kernel(T* __restrict__ out, float* __restrict__ sums, const T* __r
                 copy_async<count>(to + swizzled<T>(t / parts + 32 * i, own_part + offset),
                                   valid ? row + std::int64_t(32 * i) * terms + term : in, valid);
             }
-        }
     };
     const auto copy_weights = [&](T* to, int first) {
 #pragma unroll

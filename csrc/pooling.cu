@@ -64,9 +64,9 @@ max_unpool_kernel(T* __restrict__ x, const T* __restrict__ y, const std::uint8_t
     }
 }
 
-// Output (rows, columns).
+// Output (rows, columns). For compute capability 10.0 a division is a call: four blocks' registers would be too few.
 template <class T, int width>
-__global__ void __launch_bounds__(256, 4)
+__global__ void __launch_bounds__(256, sizeof(T) == 8 ? 2 : 3)
 average_pool_kernel(T* __restrict__ y, const T* __restrict__ x, const Bounds* __restrict__ bounds,
                     const Bounds* __restrict__ counted, Maps maps, Windows window) {
     const Place<width> place(maps.columns, maps.channels);
@@ -98,7 +98,7 @@ average_pool_kernel(T* __restrict__ y, const T* __restrict__ x, const Bounds* __
 
 // Output: the larger map (height, width); a cell sums dy / count of the windows that cover it.
 template <class T, int width>
-__global__ void __launch_bounds__(256, 4)
+__global__ void __launch_bounds__(256, sizeof(T) == 8 ? 2 : 3)
 average_pool_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy, const Bounds* __restrict__ bounds,
                              const Bounds* __restrict__ counted, Maps maps, Windows window) {
     const Place<width> place(maps.width, maps.channels);

@@ -51,7 +51,8 @@ __device__ __forceinline__ Vector<Wide<T>, width> unpooled(const T* y, const std
 #pragma unroll 1
         for (int q = across.begin; q < across.end; ++q) {
             const std::int64_t from = at(n, p, q, channel, maps.rows, maps.columns, maps.channels);
-            const auto value = load<width>(y + from);
+            auto value = load<width>(y + from);
+            keep_whole(value);
             const auto which = load<width>(switches + from);
             const int code = (r + window.top - p * window.stride_vertical) * window.width + s + window.left -
                              q * window.stride_horizontal;

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from zfcore import layers
 from zfcore.data import Arrays, ImageFolder
+from zfcore.kernels import strongest
 from zfcore.network import Network
 from zfcore.preprocessing import Preprocessing
 from zfcore.study import forecast as forecasts
@@ -432,8 +433,15 @@ def test_merging_is_a_commutative_monoid(data: st.DataObject, top: int, count: i
 
 def test_a_wrong_order_would_be_noticed(monkeypatch: pytest.MonkeyPatch, whole: Atlas) -> None:
     """If ties went to the last image, the comparison with the full sort would fail."""
-    monkeypatch.setattr(tops, "order", lambda values, images, rows, columns:
-                        np.lexsort((-images, -values), axis=-1))
+    right = strongest.keep_strongest
+
+    def last_first(values: Any, rows: Any, columns: Any, numbers: Any, kept: Any, images: Any, *rest: Any) -> bool:
+        images[images >= 0] = 1000 - images[images >= 0]
+        found = right(values, rows, columns, 1000 - numbers, kept, images, *rest)
+        images[images >= 0] = 1000 - images[images >= 0]
+        return found
+
+    monkeypatch.setattr(strongest, "keep_strongest", last_first)
     wrong = scan(NET, Arrays(IMAGES, np.arange(len(IMAGES)) % 4, class_names=list("abcd")), LAYERS, 5,
                  progress=False)
     assert not same(wrong, whole)

@@ -87,12 +87,15 @@ def add_one(begin: int, end: int, done: np.ndarray) -> None:
 @pytest.mark.parametrize("grain", [1, 7, 64])
 @pytest.mark.parametrize("count", [2, 3, 16])
 def test_pieces_are_whole_grains_few_and_at_last_small(items: int, grain: int, count: int) -> None:
-    begins = threads._pieces(items, grain, count)
-    sizes = np.diff(begins)
-    assert begins[0] == 0 and begins[-1] == items and (sizes > 0).all()
-    assert (sizes[:-1] % grain == 0).all() and (np.diff(sizes) <= 0).all()
+    pieces = threads._pieces(items, grain, count)
+    begins, ends = zip(*pieces, strict=True)
+    assert begins == (0, *ends[:-1]) and ends[-1] == items
+    assert all(begin % grain == 0 for begin in begins)
+    sizes = np.subtract(ends, begins)
+    assert 0 < sizes.min() <= grain and sizes.max() <= max(grain, items / count)
+    middle = (len(sizes) + 1) // 2
+    assert (np.diff(sizes[:middle]) <= 0).all() and (np.diff(sizes[middle:-1]) >= 0).all()
     assert len(sizes) <= 2 * count * (2 + np.log(items))
-    assert sizes[-1] <= grain and sizes[0] <= max(grain, items / count)
 
 
 def test_callers_share_the_workers_and_every_item_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ MORE = [
     ((1, 6, 6, 16), 136, (2, 2), 1, 0, 1, 2),
 ]
 # For 16 bits: pairs of results that are no pairs of addresses, parts of eight terms, asymmetry, dilation.
-FEW = [CASES[1], CASES[4], CASES[7], CASES[10], *MORE, ((2, 9, 8, 4), 12, (3, 3), 2, 1, 1, 1)]
+FEW = [CASES[1], CASES[4], CASES[7], CASES[10], CASES[13], *MORE, ((2, 9, 8, 4), 12, (3, 3), 2, 1, 1, 1)]
 PLAIN, TF32 = 0, 1
 
 

@@ -11,29 +11,27 @@ import numpy as np
 
 from .compile import kernel
 from .instructions import (
-    AHEAD,
     DOT_COLUMNS,
     DOT_ROWS,
     PANEL_BYTES,
     ROWS,
+    STREAMS,
     STRIDE,
     VECTOR_BYTES,
+    add_rows,
     dot_rows,
-    prefetch,
     sum_lanes,
 )
-from .kept import is_declared
 from .matrix import aligned, copy, flat, move, multiply_block, multiply_transposed_block, pack_rows
 from .threads import parallel
-from .zeros import is_finite
+from .work import PIECE
 
 BATCH = 98 // ROWS * ROWS  # rows of the batch whose sums stay in the second-level cache
 VECTORS = 32  # of a row that a dot product multiplies before it adds to its totals
 WIDTH = 512  # columns of an item of the gradients
 HEIGHT = 128  # rows of an item of the weight gradient
 CHUNK = 128  # depth of a packed block
-FEW = 4  # rows of which those weights are left out that meet no signal of any,
-PRESENT = 0.7  # where that share of the outputs has one, or less
+FEW = 4  # rows of a batch whose input gradient is made in the order of the weights
 GRAIN = 2e6  # multiply-adds below which items share one call
 
 # ---------------------------------------------------------------------------------------- kernels
@@ -112,44 +110,44 @@ def _input_gradient(begin, end, dx, dy, weight, rows, outputs, inputs):
                 move(dx[place : place + columns], sums[row * WIDTH :])
 
 
-@kernel(fastmath={"contract"})
-def _input_gradient_of_few(begin, end, dx, dy, weight, rows, outputs, inputs):
-    """`_input_gradient` of up to FEW rows, the same sums and bits where weights are finite.
+@kernel
+def _input_gradient_parts(begin, end, parts, dy, weight, rows, outputs, inputs, step):
+    """Items: CHUNK rows of the weights, in one stretch of memory, for a few rows of the batch.
 
-    Weights are read where they lie, and those of outputs without a signal not at all.
+    parts is [item][row][step]: the same sums as `_input_gradient` adds up, of CHUNK outputs each.
     """
-    line = 64 // dy.itemsize
-    sums, some = np.empty(FEW * WIDTH, dy.dtype), np.empty(FEW * WIDTH, dy.dtype)
-    present = np.empty(CHUNK, np.int64)
+    lanes = VECTOR_BYTES // dy.itemsize
+    whole = inputs // lanes * lanes
+    last = np.zeros(STREAMS * lanes, dy.dtype)  # the inputs that fill no vector, a vector for each weight row
+    for item in range(begin, end):
+        own = item * rows * step
+        parts[own : own + rows * step] = 0
+        for first in range(item * CHUNK, min((item + 1) * CHUNK, outputs), STREAMS):
+            count = min(STREAMS, min((item + 1) * CHUNK, outputs) - first)
+            if whole:
+                add_rows(parts, own, step, dy, first, outputs, weight, first * inputs, inputs, rows, count,
+                         whole // lanes)
+            if whole < inputs:
+                for o in range(count):
+                    for i in range(whole, inputs):
+                        last[o * lanes + i - whole] = weight[(first + o) * inputs + i]
+                add_rows(parts, own + whole, step, dy, first, outputs, last, 0, lanes, rows, count, 1)
+
+
+@kernel
+def _add_parts(begin, end, dx, parts, count, rows, inputs, step):
+    """Items: WIDTH columns of dx: the parts' sums, one after the other."""
     for item in range(begin, end):
         column = item * WIDTH
         columns = min(WIDTH, inputs - column)
-        sums[:] = 0
-        for first in range(0, outputs, CHUNK):
-            count = 0
-            for k in range(first, min(first + CHUNK, outputs)):
-                found = False
-                for row in range(rows):
-                    found = found or dy[row * outputs + k] != 0
-                present[count] = k
-                count += found
-            some[: rows * WIDTH] = 0
-            for j in range(count):
-                if j + AHEAD < count:
-                    ahead = present[j + AHEAD] * inputs + column
-                    for place in range(ahead, ahead + columns, line):
-                        prefetch(weight, place)
-                start = present[j] * inputs + column
-                numbers = weight[start : start + columns]
-                for row in range(rows):
-                    value, target = dy[row * outputs + present[j]], some[row * WIDTH : row * WIDTH + columns]
-                    for i in range(target.size):
-                        target[i] += value * numbers[i]
-            for i in range(rows * WIDTH):
-                sums[i] += some[i]
         for row in range(rows):
-            place = row * inputs + column
-            move(dx[place : place + columns], sums[row * WIDTH :])
+            sums = dx[row * inputs + column : row * inputs + column + columns]
+            sums[:] = 0
+            for part in range(count):
+                place = (part * rows + row) * step + column
+                given = parts[place : place + columns]
+                for i in range(columns):
+                    sums[i] += given[i]
 
 
 @kernel
@@ -197,15 +195,23 @@ def linear_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.nd
 
 
 def linear_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray) -> None:
-    """dx = dy weight."""
+    """dx = dy weight.
+
+    A few rows of a batch take the weights as they lie in memory, row after row; more of them block by block.
+    Both add up the same sums in the same order.
+    """
     outputs, inputs = weight.shape
-    rows, items = dy.shape[0], -(-inputs // WIDTH)
-    if not rows:
+    rows = dy.shape[0]
+    if 0 < rows <= FEW:
+        lanes = VECTOR_BYTES // dy.itemsize
+        step, count = -(-inputs // lanes) * lanes, -(-outputs // CHUNK)
+        parts = aligned(count * rows * step, dy.dtype)
+        parallel(_input_gradient_parts, count, parts, flat(dy), flat(weight), rows, outputs, inputs, step)
+        parallel(_add_parts, -(-inputs // WIDTH), flat(dx), parts, count, rows, inputs, step,
+                 grain=max(1, PIECE // (count * rows * WIDTH)))
         return
-    few = (rows <= FEW and np.count_nonzero(dy.any(axis=0)) < PRESENT * outputs
-           and is_declared(weight) and is_finite(weight))  # if not declared, to find out takes as long as the product
-    parallel(_input_gradient_of_few if few else _input_gradient, items, flat(dx), flat(dy), flat(weight), rows,
-             outputs, inputs)
+    parallel(_input_gradient, -(-inputs // WIDTH) if dy.shape[0] else 0, flat(dx), flat(dy), flat(weight),
+             dy.shape[0], outputs, inputs)
 
 
 def linear_weight_gradient(dweight: np.ndarray, dy: np.ndarray, x: np.ndarray) -> None:

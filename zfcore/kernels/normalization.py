@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from .compile import kernel
+from .instructions import VECTOR_BYTES, streamed
+from .normalization_instructions import scale_cell
 from .threads import parallel
-from .work import grain
+from .work import grain, streams
 
 # Exponents with a closed form that vectorises; any other goes through pow.
 POWERS = {0.5: 2, 0.75: 3, 1.0: 4}
@@ -105,9 +107,14 @@ def response_norm_gradient_kernel(begin, end, dx, dy, x, size, alpha, beta, k, p
 
 
 @kernel
-def scale_kernel(begin, end, y, x, mean, multiplier, bias):
+def scale_kernel(begin, end, y, x, mean, multiplier, bias, stream):
     """One cell: y = (x - mean) * multiplier + bias."""
     channels = x.shape[1]
+    if channels >= VECTOR_BYTES // y.itemsize:
+        for i in range(begin, end):
+            scale_cell(y, i * channels, x, i * channels, mean, 0, multiplier, 0, bias, 0, channels, stream)
+        streamed()
+        return
     for i in range(begin, end):
         cell, out = x[i], y[i]
         for c in range(channels):
@@ -116,31 +123,59 @@ def scale_kernel(begin, end, y, x, mean, multiplier, bias):
 
 @kernel
 def block_sums_kernel(begin, end, sums, a, b, mean, block):
-    """One block of `block` cells, summed in order in float64: sums of a * (b - mean) and of a."""
+    """One block of `block` cells, summed in order in float64: sums of a * (b - mean) and of a.
+
+    Four cells in a pass: the sums stay in registers for so long.
+    """
     cells, channels = a.shape
     for item in range(begin, end):
         products, plain = sums[item, 0], sums[item, 1]
         products[:] = 0
         plain[:] = 0
-        for i in range(item * block, min((item + 1) * block, cells)):
+        i, last = item * block, min((item + 1) * block, cells)
+        while i + 4 <= last:
+            p, q, r, s = a[i], a[i + 1], a[i + 2], a[i + 3]
+            t, u, v, w = b[i], b[i + 1], b[i + 2], b[i + 3]
+            for c in range(channels):
+                own, d, e, f, g = mean[c], np.float64(p[c]), np.float64(q[c]), np.float64(r[c]), np.float64(s[c])
+                products[c] = products[c] + d * (np.float64(t[c]) - own) + e * (np.float64(u[c]) - own) + f * (
+                    np.float64(v[c]) - own) + g * (np.float64(w[c]) - own)
+                plain[c] = plain[c] + d + e + f + g
+            i += 4
+        while i < last:
             left, right = a[i], b[i]
             for c in range(channels):
                 value = np.float64(left[c])
                 products[c] += value * (np.float64(right[c]) - mean[c])
                 plain[c] += value
+            i += 1
 
 
 @kernel
-def block_totals_kernel(begin, end, sums, a, block):
-    """One block of `block` cells, summed in order in float64."""
-    cells, channels = a.shape
+def block_moments_kernel(begin, end, sums, x, shift, block):
+    """One block of `block` cells, summed in order in float64: sums of x - shift and of its square; four in a pass."""
+    cells, channels = x.shape
     for item in range(begin, end):
-        plain = sums[item]
+        plain, squares = sums[item, 0], sums[item, 1]
         plain[:] = 0
-        for i in range(item * block, min((item + 1) * block, cells)):
-            left = a[i]
+        squares[:] = 0
+        i, last = item * block, min((item + 1) * block, cells)
+        while i + 4 <= last:
+            p, q, r, s = x[i], x[i + 1], x[i + 2], x[i + 3]
             for c in range(channels):
-                plain[c] += np.float64(left[c])
+                own = shift[c]
+                d, e = np.float64(p[c]) - own, np.float64(q[c]) - own
+                f, g = np.float64(r[c]) - own, np.float64(s[c]) - own
+                plain[c] = plain[c] + d + e + f + g
+                squares[c] = squares[c] + d * d + e * e + f * f + g * g
+            i += 4
+        while i < last:
+            cell = x[i]
+            for c in range(channels):
+                value = np.float64(cell[c]) - shift[c]
+                plain[c] += value
+                squares[c] += value * value
+            i += 1
 
 
 @kernel
@@ -192,7 +227,8 @@ def batch_norm(y: np.ndarray, x: np.ndarray, scale: np.ndarray, bias: np.ndarray
     """Fill y = (x - mean) * scale / sqrt(variance + epsilon) + bias."""
     multiplier = (scale * _inverse_deviation(variance, epsilon)).astype(x.dtype)
     cells = _cells(x)
-    parallel(scale_kernel, len(cells), _cells(y), cells, mean, multiplier, bias, grain=grain(x.shape[-1]))
+    parallel(scale_kernel, len(cells), _cells(y), cells, mean, multiplier, bias, streams(y, x),
+             grain=grain(x.shape[-1]))
 
 
 def batch_norm_gradient(dx: np.ndarray, dy: np.ndarray, scale: np.ndarray, variance: np.ndarray,
@@ -220,14 +256,19 @@ def _sums(a: np.ndarray, b: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def batch_statistics(mean: np.ndarray, variance: np.ndarray, x: np.ndarray) -> None:
-    """Fill the mean and the (biased) variance of every channel of x (..., C), in two passes."""
+    """Fill the mean and the (biased) variance of every channel of x (..., C), in one pass.
+
+    The first cell is subtracted from all: the squares, in float64, then hold what cancels between them however far
+    the mean is from 0, unless that cell is a million deviations away from the others.
+    """
     cells = _cells(x)
     block = grain(x.shape[-1])
-    sums = np.empty((-(-len(cells) // block), x.shape[-1]))
-    parallel(block_totals_kernel, len(sums), sums, cells, block)
-    exact = _in_order(sums) / len(cells)
-    mean[:] = exact
-    variance[:] = _sums(x, x, exact)[0] / len(cells)  # of x (x - mean): float64 holds what cancels
+    sums = np.empty((-(-len(cells) // block), 2, x.shape[-1]))
+    shift = cells[0].astype(np.float64)
+    parallel(block_moments_kernel, len(sums), sums, cells, shift, block)
+    plain, squares = _in_order(sums) / len(cells)
+    mean[:] = shift + plain
+    variance[:] = np.maximum(squares - plain**2, 0)  # a NaN stays
 
 
 def batch_norm_parameter_gradients(dscale: np.ndarray, dbias: np.ndarray, dy: np.ndarray, x: np.ndarray,

@@ -12,9 +12,9 @@ back what no worker has begun when it is done itself.
 from __future__ import annotations
 
 import atexit
-import itertools
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -177,17 +177,25 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _pieces(items: int, grain: int, threads: int) -> list[int]:
-    """Where each piece of the work begins, and its end: large ones first, whole grains.
+def _pieces(items: int, grain: int, threads: int) -> list[tuple[int, int]]:
+    """Where each piece of the work begins and ends, in order: whole grains, large at both ends and small in the middle.
 
-    A piece is a share of what is left, so there are few of them (taking one costs microseconds, more
-    than a grain of a small map's work), and the last ones are small: no thread waits long for another.
+    The caller takes pieces from the front and the workers from the back, so that the same rows meet the same
+    core's cache in one call after another. A piece is a share of what is left: so there are few of them (taking one
+    costs microseconds, more than a grain of a small map's work), and the last ones are small: nobody waits long.
     """
-    begins = [0]
-    while begins[-1] < items:
-        share = (items - begins[-1]) // (SHARES * threads * grain)
-        begins.append(min(items, begins[-1] + max(1, share) * grain))
-    return begins
+    front: list[tuple[int, int]] = []
+    back: list[tuple[int, int]] = []
+    low, high = 0, -(-items // grain)  # grains that are left
+    while low < high:
+        share = max(1, (high - low) // (SHARES * threads))
+        if len(front) == len(back):
+            front.append((low * grain, min((low + share) * grain, items)))
+            low += share
+        else:
+            back.append(((high - share) * grain, min(high * grain, items)))
+            high -= share
+    return front + back[::-1]
 
 
 def parallel(kernel: Callable[..., Any], items: int, *arguments: Any, grain: int = 1) -> None:
@@ -203,16 +211,19 @@ def parallel(kernel: Callable[..., Any], items: int, *arguments: Any, grain: int
     if pool is None or not helpers:
         kernel(0, items, *arguments)
         return
-    begins = _pieces(items, grain, threads)
-    following = itertools.count()  # next() on it is atomic
+    pieces = deque(_pieces(items, grain, threads))
 
-    def work() -> None:
-        while (piece := next(following)) < len(begins) - 1:
-            kernel(begins[piece], begins[piece + 1], *arguments)
+    def work(take: Callable[[], tuple[int, int]] = pieces.pop) -> None:
+        while True:
+            try:
+                begin, end = take()  # atomic
+            except IndexError:
+                return
+            kernel(begin, end, *arguments)
 
     shares = [_Share(work) for _ in range(helpers)]
     pool.put(shares)
     try:
-        work()
+        work(pieces.popleft)
     finally:
         pool.wait(shares)

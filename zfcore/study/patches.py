@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..kernels.memory import empty, release
+
 NOBODY = -1  # the image of an entry that is not filled: fewer images than entries
 RECENT = 64 * 2**20  # bytes of images that are kept until patches are cut from them
 PIECE = 16 * 2**20  # bytes of patches that are cut at a time where they are only passed on
@@ -92,7 +94,13 @@ class Uncut:
     def of(self, maps: np.ndarray) -> np.ndarray:
         """Cut the patches of some maps: uint8 (n, k, height, width, channels)."""
         images, origins = self._images[maps], self._origins[maps]
-        found = np.zeros((*images.shape, *self.shape[2:]), np.uint8)
+        shape = (*images.shape, *self.shape[2:])
+        if math.prod(shape) <= PIECE:
+            found = empty(shape, np.uint8)
+        else:
+            release()  # the scan's activations, say: they would only add to what all patches take
+            found = np.empty(shape, np.uint8)
+        found[images == NOBODY] = 0
         places = np.flatnonzero(images != NOBODY)
         self._shelf.cut(found.reshape(-1, *self.shape[2:]), places, images.ravel()[places],
                         origins.reshape(-1, 2)[places])

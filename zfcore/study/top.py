@@ -176,44 +176,16 @@ class Collector:
         indices : int64 (n * k,), the images' numbers in the data set
         names : the images' names, n, for errors
         """
-        each = len(values) // max(len(names), 1)
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
-            item, index = bad[0]
-            checks.fail("atlas", f"activation of {self.layer}:{index} on {names[item // each]!r}",
-                        float(values[item, index]), "finite values (look at the model and its preprocessing)")
-        top, count = self.top, self.top.values.shape[1]
-        weakest, last = top.values[:, -1], top.images[:, -1]
-        better = (values > weakest) | ((values == weakest) & (indices[:, None] < last))
-        maps = np.flatnonzero(better.any(axis=0))
-        if not len(maps):
-            return False
+        from ..kernels.strongest import keep_strongest
 
-        def joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-            return np.concatenate([old[maps], new.T[maps]], axis=1)
-
-        everyone = np.broadcast_to(indices[:, None], values.shape)
-        fresh = (joined(top.values, values), joined(top.images, everyone),
-                 joined(top.rows, rows), joined(top.columns, columns))
-        chosen = order(*fresh)[:, :count]
-        for target, source in zip((top.values, top.images, top.rows, top.columns), fresh, strict=True):
-            target[maps] = np.take_along_axis(source, chosen, axis=1)
-        self._move(maps, chosen)
-        return True
-
-    def _move(self, maps: np.ndarray, chosen: np.ndarray) -> None:
-        """Move slots along with their entries; newcomers take the free ones, and wait for their patches."""
-        count = self.slots.shape[1]
-        new = chosen >= count
-        old = self.slots[maps]
-        kept = np.zeros(old.shape, bool)
-        lines = np.broadcast_to(np.arange(len(maps))[:, None], chosen.shape)
-        kept[lines[~new], chosen[~new]] = True
-        slots = np.empty_like(old)
-        slots[~new] = old[lines[~new], chosen[~new]]
-        slots[new] = old[~kept]  # as many leave as come, map by map, in the same order
-        self.slots[maps] = slots
-        self.waiting[maps[lines[new]], slots[new]] = True
+        if not np.isfinite(values).all():
+            item, index = np.argwhere(~np.isfinite(values))[0]
+            name = names[item // (len(values) // len(names))]
+            checks.fail("atlas", f"activation of {self.layer}:{index} on {name!r}", float(values[item, index]),
+                        "finite values (look at the model and its preprocessing)")
+        top = self.top
+        return keep_strongest(values, rows, columns, indices, top.values, top.images, top.rows, top.columns,
+                              self.slots, self.waiting)
 
     def cut(self, shelf: Shelf) -> None:
         """Cut the patches that are waited for."""
