@@ -234,7 +234,7 @@ def test_a_weight_that_is_not_finite_lets_no_product_be_left_out():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("outputs, inputs", [(5, 7), (300, 1100), (129, 512)])
 def test_few_rows_of_a_linear_layer_have_the_bits_of_many(outputs, inputs, dtype):
-    """Up to four signals read the weights where they lie, and leave out what has none where weights are declared."""
+    """Zero signals among them, and declared weights or not: neither the batch nor the declaration shows."""
     weights = weight((outputs, inputs), dtype)
     dy = weight((7, outputs), dtype, seed=1)
     dy[:, ::3] = 0

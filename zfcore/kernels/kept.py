@@ -141,11 +141,6 @@ def kept(weight: np.ndarray, key: Hashable, build: Callable[[], Any]) -> Any:
     return form
 
 
-def is_declared(weight: np.ndarray) -> bool:
-    """Whether a weight is declared unchanging, so that what is found out about it will stay true."""
-    return bool(_by_place) and _place(weight) in _by_place
-
-
 def kept_bytes() -> int:
     """Bytes of all kept forms."""
     return _bytes
