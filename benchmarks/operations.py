@@ -129,7 +129,10 @@ def linears(seconds: float) -> Iterator[Row]:
 
 
 def pools(seconds: float) -> Iterator[Row]:
-    """Max pooling with switches, its gradient and unpooling on ZFNet's three pools (3x3, stride 2)."""
+    """Max pooling with switches, its gradient and unpooling on ZFNet's three pools (3x3, stride 2).
+
+    Both gradients take the switches as they come, as training does; both unpoolings look at them first.
+    """
     engine = ops.bind()
     for name, size, channels in POOLS:
         x, xs = _both((BATCH, size, size, channels), 0)
@@ -151,7 +154,7 @@ def pools(seconds: float) -> Iterator[Row]:
             **_peers(xs, lambda t: functional.max_pool2d(t, 3, 2, ceil_mode=True, return_indices=True))},
             seconds=seconds)
         yield interleave(f"max pool gradient {name}", {
-            OURS: lambda: engine.max_unpool(dy, switches, x.shape, window=3, stride=2),
+            OURS: lambda: engine.max_unpool(dy, switches, x.shape, window=3, stride=2, trusted=True),
             **{key: gradient(key) for key in xs}}, seconds=seconds, note="ours sums overlaps, as the gradient does")
         yield interleave(f"unpool, last wins {name}", {
             OURS: lambda: engine.max_unpool(dy, switches, x.shape, window=3, stride=2, overlap="last"),

@@ -478,7 +478,7 @@ def test_slightly_wrong_constants_are_noticed(monkeypatch, change):
     check_contrast(x[None, 0], {**settings, "size": 3}, "divisive")
     for name in ("response_norm", "contrast_norm"):
         original = getattr(backend, name)
-        first = 3 if name == "response_norm" else 5
+        first = 3 if name == "response_norm" else 4
 
         def wrong(*arguments, original=original, first=first):
             values = list(arguments)

@@ -59,9 +59,9 @@ def test_a_system_without_another_thread_is_no_error(begun: int, monkeypatch: py
 
 
 def failing(begin: int, end: int, done: np.ndarray) -> None:
-    """A kernel whose piece 3 fails, on whichever thread."""
-    if begin == 3:
-        raise ZeroDivisionError("piece 3")
+    """A kernel whose item 3 fails, on whichever thread."""
+    if begin <= 3 < end:
+        raise ZeroDivisionError("item 3")
     done[begin:end] += 1
 
 
@@ -70,23 +70,32 @@ def test_a_pieces_error_reaches_the_caller_and_the_pool_goes_on(count: int, monk
     monkeypatch.setattr(threads, "_threads", count)
     for _ in range(50):
         done = np.zeros(40, np.int64)
-        with pytest.raises(ZeroDivisionError, match="piece 3"):
-            threads.parallel(failing if count > 1 else failing_alone, 40, done)
+        with pytest.raises(ZeroDivisionError, match="item 3"):
+            threads.parallel(failing, 40, done)
         assert done.max() <= 1
         done[:] = 0
         threads.parallel(add_one, 40, done)
         assert (done == 1).all()
 
 
-def failing_alone(begin: int, end: int, done: np.ndarray) -> None:
-    """One thread takes all pieces at once."""
-    for piece in range(begin, end):
-        failing(piece, piece + 1, done)
-
-
 def add_one(begin: int, end: int, done: np.ndarray) -> None:
     """Counts how often an item is done."""
     done[begin:end] += 1
+
+
+@pytest.mark.parametrize("items", [1, 5, 64, 1000, 12345])
+@pytest.mark.parametrize("grain", [1, 7, 64])
+@pytest.mark.parametrize("count", [2, 3, 16])
+def test_pieces_are_whole_grains_few_and_at_last_small(items: int, grain: int, count: int) -> None:
+    pieces = threads._pieces(items, grain, count)
+    begins, ends = zip(*pieces, strict=True)
+    assert begins == (0, *ends[:-1]) and ends[-1] == items
+    assert all(begin % grain == 0 for begin in begins)
+    sizes = np.subtract(ends, begins)
+    assert 0 < sizes.min() <= grain and sizes.max() <= max(grain, items / count)
+    middle = (len(sizes) + 1) // 2
+    assert (np.diff(sizes[:middle]) <= 0).all() and (np.diff(sizes[middle:-1]) >= 0).all()
+    assert len(sizes) <= 2 * count * (2 + np.log(items))
 
 
 def test_callers_share_the_workers_and_every_item_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:

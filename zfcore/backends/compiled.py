@@ -205,17 +205,18 @@ class Launchers(Fused):
         """Fill dx from dy and x (..., C)."""
         self._run("response_norm_gradient", dx, dy, x, size, alpha, beta, k)
 
-    def contrast_norm(self, y: Any, d: Any, x: Any, bounds: Any, size: int, alpha: float, beta: float, k: float,
+    def contrast_norm(self, y: Any, x: Any, bounds: Any, size: int, alpha: float, beta: float, k: float,
                       subtractive: bool) -> None:
-        """Fill y and the workspace d (x less its local mean), all of x's shape (N, H, W, C)."""
-        self._run("contrast_norm", y, d, x, self._bounds(bounds, x.shape), size, alpha, beta, k, subtractive)
+        """Fill y from x (N, H, W, C); x less its local mean is kept between two kernels."""
+        difference = self._arrays.empty(x.shape, x.dtype)
+        self._run("contrast_norm", y, difference, x, self._bounds(bounds, x.shape), size, alpha, beta, k, subtractive)
 
-    def contrast_norm_gradient(self, dx: Any, d: Any, h: Any, share: Any, direct: Any, terms: Any, dy: Any, x: Any,
-                               bounds: Any, size: int, alpha: float, beta: float, k: float, subtractive: bool,
-                               mean_is_constant: bool) -> None:
-        """Fill dx and the workspaces d, h, share, direct and terms, all of x's shape."""
-        self._run("contrast_norm_gradient", dx, d, h, share, direct, terms, dy, x, self._bounds(bounds, x.shape), size,
-                  alpha, beta, k, subtractive, mean_is_constant)
+    def contrast_norm_gradient(self, dx: Any, dy: Any, x: Any, bounds: Any, size: int, alpha: float, beta: float,
+                               k: float, subtractive: bool, mean_is_constant: bool) -> None:
+        """Fill dx from dy and x (N, H, W, C), by way of five arrays of x's size."""
+        workspaces = (self._arrays.empty(x.shape, x.dtype) for _ in range(5))
+        self._run("contrast_norm_gradient", dx, *workspaces, dy, x, self._bounds(bounds, x.shape), size, alpha, beta,
+                  k, subtractive, mean_is_constant)
 
     def batch_norm(self, y: Any, x: Any, scale: Any, bias: Any, mean: Any, variance: Any, epsilon: float) -> None:
         """Fill y = (x - mean) * scale / sqrt(variance + epsilon) + bias."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.activation import add, copy_columns, dropout, relu, relu_gradient, relu_guided  # noqa: F401
+from ..kernels.contrast import contrast_norm, contrast_norm_gradient  # noqa: F401
 from ..kernels.convolution import (  # noqa: F401
     channel_sum,
     convolution_forward,
@@ -28,8 +29,6 @@ from ..kernels.normalization import (  # noqa: F401
     batch_norm_parameter_gradients,
     batch_norm_training_gradient,
     batch_statistics,
-    contrast_norm,
-    contrast_norm_gradient,
     response_norm,
     response_norm_gradient,
 )

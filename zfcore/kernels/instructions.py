@@ -42,6 +42,7 @@ STRIDE = DEPTH + 16  # from one row of a left tile to the next: an odd number of
 COMING = 32  # rows of the right matrix that a product asks for before it comes to them
 PRESENT_PANELS = ROWS - 1 if VECTOR_BYTES == 64 else ROWS // 2  # panels of a row whose sums fit the registers
 AHEAD = 6  # rows that packing asks for before it comes to them
+STREAMS = 4  # weight rows that a sum of rows reads side by side
 DOT_COLUMNS = 6  # weight rows of a tile of dot products
 DOT_ROWS = 4 if VECTOR_BYTES == 64 else 2 if ROWS > 4 else 1
 
@@ -75,6 +76,23 @@ class _Emitter:
     def store(self, value: Any, pointer: Any, vector: int = 0) -> None:
         place = self.builder.bitcast(self.move(pointer, vector * self.lanes), self.vector.as_pointer())
         self.builder.store(value, place).align = self.size
+
+    def put(self, value: Any, pointer: Any, stream: Any) -> None:
+        """Store a vector, past the caches where `stream` is set: then the address starts a vector's line."""
+        with self.builder.if_else(stream) as (past, through):
+            with past:
+                place = self.builder.bitcast(pointer, self.vector.as_pointer())
+                store = self.builder.store(value, place)
+                store.align = self.lanes * self.size
+                store.set_metadata("nontemporal", self.builder.module.add_metadata([ir.Constant(INT32, 1)]))
+            with through:
+                self.store(value, pointer)
+
+    def splat(self, value: Any) -> Any:
+        """A number in all lanes."""
+        kind = ir.VectorType(value.type, self.lanes)
+        return self.shuffle(self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, INT32(0)),
+                            [0] * self.lanes)
 
     def shuffle(self, value: Any, lanes: list[int]) -> Any:
         mask = ir.Constant(ir.VectorType(INT32, len(lanes)), lanes)
@@ -295,6 +313,48 @@ def dot_rows(typing: Any, totals: Any, start: Any, x: Any, x_start: Any, x_step:
 
 
 @intrinsic
+def add_rows(typing: Any, sums: Any, start: Any, step: Any, dy: Any, dy_start: Any, dy_step: Any, w: Any, w_start: Any,
+             w_step: Any, rows: Any, count: Any, vectors: Any) -> Any:
+    """sums[row] += dy[row, k] * w[k] for k in order, one fused multiply-add each; up to 4 rows, up to STREAMS k.
+
+    Consecutive rows of sums lie `step` apart, those of dy and w `dy_step` and `w_step`.
+    """
+    number = types.int64
+    signature = types.void(sums, number, number, dy, number, number, w, *[number] * 5)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _Emitter(context, builder, signature, arguments)
+        step, dy_step, w_step, rows, count, vectors = (arguments[i] for i in (2, 5, 8, 9, 10, 11))
+        out, left, right = (emit.pointer(array) for array in (0, 3, 6))
+
+        def streams(depth: int) -> None:
+            def tile(height: int) -> None:
+                factors = [[emit.broadcast(emit.move(left, builder.add(builder.mul(dy_step, INT64(row)), INT64(k))))
+                            for k in range(depth)] for row in range(height)]
+
+                def one(values: list[Any]) -> list[Any]:
+                    sums, weights = values
+                    places = [emit.move(sums, builder.mul(step, INT64(row))) for row in range(height)]
+                    totals = [emit.load(place) for place in places]
+                    for k in range(depth):
+                        vector = emit.load(emit.move(weights, builder.mul(w_step, INT64(k))))
+                        totals = [emit.multiply_add(factors[row][k], vector, total)
+                                  for row, total in enumerate(totals)]
+                    for total, place in zip(totals, places, strict=True):
+                        emit.store(total, place)
+                    return [emit.move(each, emit.lanes) for each in values]
+
+                emit.loop(vectors, [out, right], one)
+
+            emit.cases(rows, 4, tile)
+
+        emit.cases(count, STREAMS, streams)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
 def sum_lanes(typing: Any, array: Any, start: Any) -> Any:
     """Sum of one vector's numbers: halves are added to each other until one number is left."""
     signature = array.dtype(array, types.int64)
@@ -379,6 +439,16 @@ def add_vectors(typing: Any, target: Any, target_start: Any, source: Any, source
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@intrinsic
+def streamed(typing: Any) -> Any:
+    """What was stored past the caches is there for other threads: the end of every kernel that does so."""
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 copy_vectors = _spread(True)

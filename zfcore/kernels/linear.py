@@ -10,15 +10,28 @@ from __future__ import annotations
 import numpy as np
 
 from .compile import kernel
-from .instructions import DOT_COLUMNS, DOT_ROWS, PANEL_BYTES, ROWS, STRIDE, VECTOR_BYTES, dot_rows, sum_lanes
+from .instructions import (
+    DOT_COLUMNS,
+    DOT_ROWS,
+    PANEL_BYTES,
+    ROWS,
+    STREAMS,
+    STRIDE,
+    VECTOR_BYTES,
+    add_rows,
+    dot_rows,
+    sum_lanes,
+)
 from .matrix import aligned, copy, flat, move, multiply_block, multiply_transposed_block, pack_rows
 from .threads import parallel
+from .work import PIECE
 
 BATCH = 98 // ROWS * ROWS  # rows of the batch whose sums stay in the second-level cache
 VECTORS = 32  # of a row that a dot product multiplies before it adds to its totals
 WIDTH = 512  # columns of an item of the gradients
 HEIGHT = 128  # rows of an item of the weight gradient
 CHUNK = 128  # depth of a packed block
+FEW = 4  # rows of a batch whose input gradient is made in the order of the weights
 GRAIN = 2e6  # multiply-adds below which items share one call
 
 # ---------------------------------------------------------------------------------------- kernels
@@ -98,6 +111,46 @@ def _input_gradient(begin, end, dx, dy, weight, rows, outputs, inputs):
 
 
 @kernel
+def _input_gradient_parts(begin, end, parts, dy, weight, rows, outputs, inputs, step):
+    """Items: CHUNK rows of the weights, in one stretch of memory, for a few rows of the batch.
+
+    parts is [item][row][step]: the same sums as `_input_gradient` adds up, of CHUNK outputs each.
+    """
+    lanes = VECTOR_BYTES // dy.itemsize
+    whole = inputs // lanes * lanes
+    last = np.zeros(STREAMS * lanes, dy.dtype)  # the inputs that fill no vector, a vector for each weight row
+    for item in range(begin, end):
+        own = item * rows * step
+        parts[own : own + rows * step] = 0
+        for first in range(item * CHUNK, min((item + 1) * CHUNK, outputs), STREAMS):
+            count = min(STREAMS, min((item + 1) * CHUNK, outputs) - first)
+            if whole:
+                add_rows(parts, own, step, dy, first, outputs, weight, first * inputs, inputs, rows, count,
+                         whole // lanes)
+            if whole < inputs:
+                for o in range(count):
+                    for i in range(whole, inputs):
+                        last[o * lanes + i - whole] = weight[(first + o) * inputs + i]
+                add_rows(parts, own + whole, step, dy, first, outputs, last, 0, lanes, rows, count, 1)
+
+
+@kernel
+def _add_parts(begin, end, dx, parts, count, rows, inputs, step):
+    """Items: WIDTH columns of dx: the parts' sums, one after the other."""
+    for item in range(begin, end):
+        column = item * WIDTH
+        columns = min(WIDTH, inputs - column)
+        for row in range(rows):
+            sums = dx[row * inputs + column : row * inputs + column + columns]
+            sums[:] = 0
+            for part in range(count):
+                place = (part * rows + row) * step + column
+                given = parts[place : place + columns]
+                for i in range(columns):
+                    sums[i] += given[i]
+
+
+@kernel
 def _weight_gradient(begin, end, dweight, dy, x, rows, outputs, inputs):
     """Items: HEIGHT x WIDTH blocks of dweight; the depth is the batch."""
     panel = PANEL_BYTES // dy.itemsize
@@ -142,8 +195,21 @@ def linear_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.nd
 
 
 def linear_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray) -> None:
-    """dx = dy weight."""
+    """dx = dy weight.
+
+    A few rows of a batch take the weights as they lie in memory, row after row; more of them block by block.
+    Both add up the same sums in the same order.
+    """
     outputs, inputs = weight.shape
+    rows = dy.shape[0]
+    if 0 < rows <= FEW:
+        lanes = VECTOR_BYTES // dy.itemsize
+        step, count = -(-inputs // lanes) * lanes, -(-outputs // CHUNK)
+        parts = aligned(count * rows * step, dy.dtype)
+        parallel(_input_gradient_parts, count, parts, flat(dy), flat(weight), rows, outputs, inputs, step)
+        parallel(_add_parts, -(-inputs // WIDTH), flat(dx), parts, count, rows, inputs, step,
+                 grain=max(1, PIECE // (count * rows * WIDTH)))
+        return
     parallel(_input_gradient, -(-inputs // WIDTH) if dy.shape[0] else 0, flat(dx), flat(dy), flat(weight),
              dy.shape[0], outputs, inputs)
 

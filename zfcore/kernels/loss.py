@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .compile import kernel
+from .instructions import VECTOR_BYTES
+from .loss_instructions import GROUP, exponentials, greatest
 from .threads import parallel
 from .work import grain
 
@@ -16,21 +18,24 @@ from .work import grain
 def softmax_kernel(begin, end, y, losses, x, labels):
     """One row: exp(x - max) over its sum; the loss is log of the sum minus the label's (x - max).
 
-    The sum runs over the classes in order, in float64. Without labels (length 0) no loss is written.
+    The row is worked on in a copy of whole groups of vectors. Without labels (length 0) no loss is written.
     """
     classes = x.shape[1]
+    group = GROUP * VECTOR_BYTES // x.itemsize
+    groups = (classes + group - 1) // group
+    row = np.empty(groups * group, x.dtype)
     for n in range(begin, end):
-        greatest = x[n, 0]
-        for c in range(1, classes):
-            greatest = x[n, c] if not (x[n, c] <= greatest) else greatest
-        total = 0.0
+        scores, out = x[n], y[n]
         for c in range(classes):
-            y[n, c] = np.exp(x[n, c] - greatest)
-            total += y[n, c]
+            row[c] = scores[c]
+        row[classes:] = -np.inf
+        most = greatest(row, 0, groups)
+        total = exponentials(row, 0, groups, most)
+        share = x.dtype.type(1 / total)
         for c in range(classes):
-            y[n, c] = y[n, c] / total
+            out[c] = row[c] * share
         if labels.size > 0:
-            losses[n] = np.log(total) - (x[n, labels[n]] - greatest)
+            losses[n] = np.log(total) - (scores[labels[n]] - most)
 
 
 @kernel
@@ -62,12 +67,12 @@ def cross_entropy_gradient_kernel(begin, end, dx, y, labels):
 def softmax(y: np.ndarray, x: np.ndarray) -> None:
     """Fill y (N, C) with the softmax of x."""
     parallel(softmax_kernel, x.shape[0], y, np.empty(0, x.dtype), x, np.empty(0, np.int64),
-             grain=grain(x.shape[1] * 8))
+             grain=grain(x.shape[1] * 4))
 
 
 def softmax_cross_entropy(losses: np.ndarray, y: np.ndarray, x: np.ndarray, labels: np.ndarray) -> None:
     """Fill losses (N,) and probabilities y (N, C) from scores x and labels (int64)."""
-    parallel(softmax_kernel, x.shape[0], y, losses, x, labels, grain=grain(x.shape[1] * 8))
+    parallel(softmax_kernel, x.shape[0], y, losses, x, labels, grain=grain(x.shape[1] * 4))
 
 
 def softmax_gradient(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:

@@ -1,7 +1,6 @@
-"""Normalisation: across maps (response norm), over space (contrast norm), over the batch.
+"""Normalisation across maps (response norm) and over the batch; `contrast.py` has that over space.
 
-Response and batch norm see x as (cells, C); an item is one cell. Contrast norm's item is one row of
-one image. All inner loops run over contiguous channels; every sum has a fixed order.
+Kernels see x as (cells, C). All inner loops run over contiguous channels; every sum has a fixed order.
 """
 
 from __future__ import annotations
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from .compile import kernel
+from .instructions import VECTOR_BYTES, streamed
+from .normalization_instructions import scale_cell
 from .threads import parallel
-from .work import grain
+from .work import grain, streams
 
 # Exponents with a closed form that vectorises; any other goes through pow.
 POWERS = {0.5: 2, 0.75: 3, 1.0: 4}
@@ -105,202 +106,15 @@ def response_norm_gradient_kernel(begin, end, dx, dy, x, size, alpha, beta, k, p
             out[c] = signal[c] * scale[c] - factor * cell[c] * base[c]
 
 
-@kernel(inline=True)
-def add_one(total, a, squared):
-    """One more row, or its squares."""
-    if squared:
-        for c in range(total.size):
-            total[c] += a[c] * a[c]
-    else:
-        for c in range(total.size):
-            total[c] += a[c]
-
-
-@kernel(inline=True)
-def add_two(total, a, b, squared):
-    """Two more rows in one pass, added one after the other."""
-    if squared:
-        for c in range(total.size):
-            part = total[c] + a[c] * a[c]
-            total[c] = part + b[c] * b[c]
-    else:
-        for c in range(total.size):
-            part = total[c] + a[c]
-            total[c] = part + b[c]
-
-
 @kernel
-def box_row(sums, line, source, n, row, start, size, bounds, squared):
-    """sums[j] = the sum over rows row .. row + size - 1 and columns j + start .. j + start + size - 1.
-
-    source is (N, H, W * C), sums (W, C), line (W * C). Only cells inside `bounds` count. Rows are added
-    first, then columns, each in ascending order, so the result depends on the window's cells alone, not
-    on the crop that they lie in.
-    """
-    columns, channels = sums.shape
-    left, right = bounds[n, 2], bounds[n, 3]
-    r, last = max(row, bounds[n, 0]), min(row + size, bounds[n, 1])
-    line[:] = 0
-    while r < last:
-        segment = line[left * channels:right * channels]
-        given = source[n, r, left * channels:right * channels]
-        if r + 1 < last:
-            add_two(segment, given, source[n, r + 1, left * channels:right * channels], squared)
-        else:
-            add_one(segment, given, squared)
-        r += 2
-    for j in range(columns):
-        total = sums[j]
-        total[:] = 0
-        s, last = max(j + start, left), min(j + start + size, right)
-        while s < last:
-            given = line[s * channels:(s + 1) * channels]
-            if s + 1 < last:
-                add_two(total, given, line[(s + 1) * channels:(s + 2) * channels], False)
-            else:
-                add_one(total, given, False)
-            s += 2
-
-
-@kernel
-def is_inside(bounds, n, i, j):
-    """Whether cell (i, j) of image n lies in its map."""
-    return bounds[n, 0] <= i < bounds[n, 1] and bounds[n, 2] <= j < bounds[n, 3]
-
-
-@kernel
-def window_cells(bounds, n, i, j, start, size):
-    """Cells of the map in the window whose first cell is (i + start, j + start)."""
-    height = min(i + start + size, bounds[n, 1]) - max(i + start, bounds[n, 0])
-    width = min(j + start + size, bounds[n, 3]) - max(j + start, bounds[n, 2])
-    return height * width
-
-
-@kernel
-def contrast_mean_kernel(begin, end, d, x, bounds, size, start):
-    """One row of d = x - local mean, 0 outside the map."""
-    rows, columns, channels = x.shape[1:]
-    sums, line = np.empty((columns, channels), x.dtype), np.empty(columns * channels, x.dtype)
-    lines = (x.shape[0], rows, columns * channels)
-    for item in range(begin, end):
-        n, i = item // rows, item % rows
-        box_row(sums, line, x.reshape(lines), n, i + start, start, size, bounds, False)
-        for j in range(columns):
-            out, cell, total = d[n, i, j], x[n, i, j], sums[j]
-            if not is_inside(bounds, n, i, j):
-                out[:] = 0
-                continue
-            count = out.dtype.type(window_cells(bounds, n, i, j, start, size))
-            for c in range(channels):
-                out[c] = cell[c] - total[c] / count
-
-
-@kernel
-def contrast_norm_kernel(begin, end, y, numerator, d, bounds, size, start, alpha, beta, k, power):
-    """One row of y = numerator * D^-beta, 0 outside the map."""
-    rows, columns, channels = d.shape[1:]
-    sums, line = np.empty((columns, channels), d.dtype), np.empty(columns * channels, d.dtype)
-    scale = np.empty(channels, d.dtype)
-    lines = (d.shape[0], rows, columns * channels)
-    for item in range(begin, end):
-        n, i = item // rows, item % rows
-        box_row(sums, line, d.reshape(lines), n, i + start, start, size, bounds, True)
-        for j in range(columns):
-            out, cell, base = y[n, i, j], numerator[n, i, j], sums[j]
-            if not is_inside(bounds, n, i, j):
-                out[:] = 0
-                continue
-            for c in range(channels):
-                base[c] = k + alpha * base[c]
-            inverse_power(scale, base, beta, power)
-            for c in range(channels):
-                out[c] = cell[c] * scale[c]
-
-
-@kernel
-def contrast_terms_kernel(begin, end, direct, terms, dy, numerator, d, bounds, size, start, alpha, beta, k, power):
-    """One row of direct = g D^-beta and terms = -beta g numerator D^-beta / D, 0 outside the map."""
-    rows, columns, channels = d.shape[1:]
-    sums, line = np.empty((columns, channels), d.dtype), np.empty(columns * channels, d.dtype)
-    scale = np.empty(channels, d.dtype)
-    lines = (d.shape[0], rows, columns * channels)
-    for item in range(begin, end):
-        n, i = item // rows, item % rows
-        box_row(sums, line, d.reshape(lines), n, i + start, start, size, bounds, True)
-        for j in range(columns):
-            straight, term, base = direct[n, i, j], terms[n, i, j], sums[j]
-            signal, cell = dy[n, i, j], numerator[n, i, j]
-            if not is_inside(bounds, n, i, j):
-                straight[:] = 0
-                term[:] = 0
-                continue
-            for c in range(channels):
-                base[c] = k + alpha * base[c]
-            inverse_power(scale, base, beta, power)
-            for c in range(channels):
-                straight[c] = signal[c] * scale[c]
-                term[c] = -beta * straight[c] * cell[c] / base[c]
-
-
-@kernel
-def contrast_difference_gradient_kernel(begin, end, h, share, direct, terms, d, bounds, size, start, alpha,
-                                        subtractive):
-    """One row of h, the gradient by d, and share = h / (cells of d's own mean).
-
-    The terms come from the windows that hold the cell: the mirror image of the window at `start`.
-    """
-    rows, columns, channels = d.shape[1:]
-    sums, line = np.empty((columns, channels), d.dtype), np.empty(columns * channels, d.dtype)
-    mirrored = 1 - size - start
-    factor = 2 * alpha
-    lines = (d.shape[0], rows, columns * channels)
-    for item in range(begin, end):
-        n, i = item // rows, item % rows
-        box_row(sums, line, terms.reshape(lines), n, i + mirrored, mirrored, size, bounds, False)
-        for j in range(columns):
-            out, part, straight, total, cell = h[n, i, j], share[n, i, j], direct[n, i, j], sums[j], d[n, i, j]
-            if not is_inside(bounds, n, i, j):
-                out[:] = 0
-                part[:] = 0
-                continue
-            for c in range(channels):
-                out[c] = factor * cell[c] * total[c]
-            if subtractive:
-                for c in range(channels):
-                    out[c] += straight[c]
-            count = out.dtype.type(window_cells(bounds, n, i, j, start, size))
-            for c in range(channels):
-                part[c] = out[c] / count
-
-
-@kernel
-def contrast_input_gradient_kernel(begin, end, dx, direct, h, share, bounds, size, start, subtractive,
-                                   mean_is_constant):
-    """One row of dx = direct (divisive) + h - the shares of all means that the cell is part of."""
-    rows, columns, channels = dx.shape[1:]
-    sums, line = np.empty((columns, channels), dx.dtype), np.empty(columns * channels, dx.dtype)
-    mirrored = 1 - size - start
-    lines = (dx.shape[0], rows, columns * channels)
-    for item in range(begin, end):
-        n, i = item // rows, item % rows
-        if not mean_is_constant:
-            box_row(sums, line, share.reshape(lines), n, i + mirrored, mirrored, size, bounds, False)
-        for j in range(columns):
-            out, straight, difference, total = dx[n, i, j], direct[n, i, j], h[n, i, j], sums[j]
-            if not is_inside(bounds, n, i, j):
-                out[:] = 0
-                continue
-            for c in range(channels):
-                out[c] = difference[c] if subtractive else straight[c] + difference[c]
-            if not mean_is_constant:
-                for c in range(channels):
-                    out[c] -= total[c]
-
-
-@kernel
-def scale_kernel(begin, end, y, x, mean, multiplier, bias):
+def scale_kernel(begin, end, y, x, mean, multiplier, bias, stream):
     """One cell: y = (x - mean) * multiplier + bias."""
     channels = x.shape[1]
+    if channels >= VECTOR_BYTES // y.itemsize:
+        for i in range(begin, end):
+            scale_cell(y, i * channels, x, i * channels, mean, 0, multiplier, 0, bias, 0, channels, stream)
+        streamed()
+        return
     for i in range(begin, end):
         cell, out = x[i], y[i]
         for c in range(channels):
@@ -309,31 +123,59 @@ def scale_kernel(begin, end, y, x, mean, multiplier, bias):
 
 @kernel
 def block_sums_kernel(begin, end, sums, a, b, mean, block):
-    """One block of `block` cells, summed in order in float64: sums of a * (b - mean) and of a."""
+    """One block of `block` cells, summed in order in float64: sums of a * (b - mean) and of a.
+
+    Four cells in a pass: the sums stay in registers for so long.
+    """
     cells, channels = a.shape
     for item in range(begin, end):
         products, plain = sums[item, 0], sums[item, 1]
         products[:] = 0
         plain[:] = 0
-        for i in range(item * block, min((item + 1) * block, cells)):
+        i, last = item * block, min((item + 1) * block, cells)
+        while i + 4 <= last:
+            p, q, r, s = a[i], a[i + 1], a[i + 2], a[i + 3]
+            t, u, v, w = b[i], b[i + 1], b[i + 2], b[i + 3]
+            for c in range(channels):
+                own, d, e, f, g = mean[c], np.float64(p[c]), np.float64(q[c]), np.float64(r[c]), np.float64(s[c])
+                products[c] = products[c] + d * (np.float64(t[c]) - own) + e * (np.float64(u[c]) - own) + f * (
+                    np.float64(v[c]) - own) + g * (np.float64(w[c]) - own)
+                plain[c] = plain[c] + d + e + f + g
+            i += 4
+        while i < last:
             left, right = a[i], b[i]
             for c in range(channels):
                 value = np.float64(left[c])
                 products[c] += value * (np.float64(right[c]) - mean[c])
                 plain[c] += value
+            i += 1
 
 
 @kernel
-def block_totals_kernel(begin, end, sums, a, block):
-    """One block of `block` cells, summed in order in float64."""
-    cells, channels = a.shape
+def block_moments_kernel(begin, end, sums, x, shift, block):
+    """One block of `block` cells, summed in order in float64: sums of x - shift and of its square; four in a pass."""
+    cells, channels = x.shape
     for item in range(begin, end):
-        plain = sums[item]
+        plain, squares = sums[item, 0], sums[item, 1]
         plain[:] = 0
-        for i in range(item * block, min((item + 1) * block, cells)):
-            left = a[i]
+        squares[:] = 0
+        i, last = item * block, min((item + 1) * block, cells)
+        while i + 4 <= last:
+            p, q, r, s = x[i], x[i + 1], x[i + 2], x[i + 3]
             for c in range(channels):
-                plain[c] += np.float64(left[c])
+                own = shift[c]
+                d, e = np.float64(p[c]) - own, np.float64(q[c]) - own
+                f, g = np.float64(r[c]) - own, np.float64(s[c]) - own
+                plain[c] = plain[c] + d + e + f + g
+                squares[c] = squares[c] + d * d + e * e + f * f + g * g
+            i += 4
+        while i < last:
+            cell = x[i]
+            for c in range(channels):
+                value = np.float64(cell[c]) - shift[c]
+                plain[c] += value
+                squares[c] += value * value
+            i += 1
 
 
 @kernel
@@ -376,35 +218,6 @@ def response_norm_gradient(dx: np.ndarray, dy: np.ndarray, x: np.ndarray, size: 
              *_numbers(x, alpha, beta, k), POWERS.get(beta, 0), grain=grain(4 * x.shape[-1]))
 
 
-def _rows(kernel_: Any, out: np.ndarray, *arguments: Any) -> None:
-    parallel(kernel_, out.shape[0] * out.shape[1], *arguments, grain=grain(8 * out.shape[2] * out.shape[3]))
-
-
-def contrast_norm(y: np.ndarray, d: np.ndarray, x: np.ndarray, bounds: np.ndarray, size: int, alpha: float,
-                  beta: float, k: float, subtractive: bool) -> None:
-    """Fill y and the workspace d (x less its local mean), all of x's shape (N, H, W, C)."""
-    start = -(size // 2)
-    _rows(contrast_mean_kernel, x, d, x, bounds, size, start)
-    _rows(contrast_norm_kernel, x, y, d if subtractive else x, d, bounds, size, start, *_numbers(x, alpha, beta, k),
-          POWERS.get(beta, 0))
-
-
-def contrast_norm_gradient(dx: np.ndarray, d: np.ndarray, h: np.ndarray, share: np.ndarray,
-                           direct: np.ndarray, terms: np.ndarray, dy: np.ndarray, x: np.ndarray,
-                           bounds: np.ndarray, size: int, alpha: float, beta: float, k: float,
-                           subtractive: bool, mean_is_constant: bool) -> None:
-    """Fill dx and the workspaces d, h, share, direct and terms, all of x's shape."""
-    start = -(size // 2)
-    numbers = _numbers(x, alpha, beta, k)
-    _rows(contrast_mean_kernel, x, d, x, bounds, size, start)
-    _rows(contrast_terms_kernel, x, direct, terms, dy, d if subtractive else x, d, bounds, size, start, *numbers,
-          POWERS.get(beta, 0))
-    _rows(contrast_difference_gradient_kernel, x, h, share, direct, terms, d, bounds, size, start, numbers[0],
-          subtractive)
-    _rows(contrast_input_gradient_kernel, x, dx, direct, h, share, bounds, size, start, subtractive,
-          mean_is_constant)
-
-
 def _inverse_deviation(variance: np.ndarray, epsilon: float) -> np.ndarray:
     return 1 / np.sqrt(variance.astype(np.float64) + epsilon)
 
@@ -414,7 +227,8 @@ def batch_norm(y: np.ndarray, x: np.ndarray, scale: np.ndarray, bias: np.ndarray
     """Fill y = (x - mean) * scale / sqrt(variance + epsilon) + bias."""
     multiplier = (scale * _inverse_deviation(variance, epsilon)).astype(x.dtype)
     cells = _cells(x)
-    parallel(scale_kernel, len(cells), _cells(y), cells, mean, multiplier, bias, grain=grain(x.shape[-1]))
+    parallel(scale_kernel, len(cells), _cells(y), cells, mean, multiplier, bias, streams(y, x),
+             grain=grain(x.shape[-1]))
 
 
 def batch_norm_gradient(dx: np.ndarray, dy: np.ndarray, scale: np.ndarray, variance: np.ndarray,
@@ -442,14 +256,19 @@ def _sums(a: np.ndarray, b: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def batch_statistics(mean: np.ndarray, variance: np.ndarray, x: np.ndarray) -> None:
-    """Fill the mean and the (biased) variance of every channel of x (..., C), in two passes."""
+    """Fill the mean and the (biased) variance of every channel of x (..., C), in one pass.
+
+    The first cell is subtracted from all: the squares, in float64, then hold what cancels between them however far
+    the mean is from 0, unless that cell is a million deviations away from the others.
+    """
     cells = _cells(x)
     block = grain(x.shape[-1])
-    sums = np.empty((-(-len(cells) // block), x.shape[-1]))
-    parallel(block_totals_kernel, len(sums), sums, cells, block)
-    exact = _in_order(sums) / len(cells)
-    mean[:] = exact
-    variance[:] = _sums(x, x, exact)[0] / len(cells)  # of x (x - mean): float64 holds what cancels
+    sums = np.empty((-(-len(cells) // block), 2, x.shape[-1]))
+    shift = cells[0].astype(np.float64)
+    parallel(block_moments_kernel, len(sums), sums, cells, shift, block)
+    plain, squares = _in_order(sums) / len(cells)
+    mean[:] = shift + plain
+    variance[:] = np.maximum(squares - plain**2, 0)  # a NaN stays
 
 
 def batch_norm_parameter_gradients(dscale: np.ndarray, dbias: np.ndarray, dy: np.ndarray, x: np.ndarray,

@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 
 from .compile import kernel
-from .instructions import VECTOR_BYTES
-from .pooling_instructions import pool_cell, unpool_cell
+from .instructions import VECTOR_BYTES, streamed
+from .pooling_instructions import average_cell, pool_cell, sum_cells, unpool_cell
 from .threads import parallel
-from .work import grain
+from .work import grain, streams
 
 Pair = tuple[int, int]
 
@@ -48,7 +48,7 @@ def one_tap(best, switch, cell, code):
 
 @kernel
 def max_pool_kernel(begin, end, y, switches, x, bounds, window_height, window_width, stride_vertical,
-                    stride_horizontal, top, left):
+                    stride_horizontal, top, left, stream):
     """One output row; x is (N, H, W * C). Taps in row-major order, so the first of equals wins."""
     rows, columns, channels = y.shape[1:]
     for item in range(begin, end):
@@ -64,8 +64,9 @@ def max_pool_kernel(begin, end, y, switches, x, bounds, window_height, window_wi
             begins = first_column * channels
             if channels >= VECTOR_BYTES // y.itemsize and not empty:
                 place = (item * columns + q) * channels
-                pool_cell(y, place, switches, place, x, (n * x.shape[1] + first_row) * x.shape[2] + begins, x.shape[2],
-                          channels, last_row - first_row, last_column - first_column, code, window_width, channels)
+                begins += (n * x.shape[1] + first_row) * x.shape[2]
+                pool_cell(y, place, switches, place, x, begins, x.shape[2], channels, last_row - first_row,
+                          last_column - first_column, code, window_width, channels, stream)
                 continue
             best, switch = y[n, p, q], switches[n, p, q]
             if empty:
@@ -78,6 +79,7 @@ def max_pool_kernel(begin, end, y, switches, x, bounds, window_height, window_wi
                     if r > first_row or s > first_column:
                         one_tap(best, switch, x[n, r, s * channels:(s + 1) * channels],
                                 np.uint8((r - row) * window_width + s - column))
+    streamed()
 
 
 @kernel
@@ -121,7 +123,7 @@ def one_window(cell, value, switch, code, last_wins):
 
 @kernel
 def max_unpool_kernel(begin, end, x, y, switches, bounds, window_height, window_width, stride_vertical,
-                      stride_horizontal, top, left, last_wins):
+                      stride_horizontal, top, left, last_wins, stream):
     """One row of the larger map, by gather: each cell visits the windows that cover it, in raster order.
 
     Every sum starts at +0: windows absent from a crop leave the same bits as windows of value 0.
@@ -145,7 +147,7 @@ def max_unpool_kernel(begin, end, x, y, switches, bounds, window_height, window_
                 code = (r + top - first_p * stride_vertical) * window_width + s + left - first_q * stride_horizontal
                 unpool_cell(x, (item * columns + s) * channels, y, place, switches, place, pooled_columns * channels,
                             channels, high, wide, code, stride_vertical * window_width, stride_horizontal, channels,
-                            last_wins)
+                            last_wins, stream)
                 continue
             cell = x[n, r, s]
             cell[:] = 0
@@ -153,37 +155,17 @@ def max_unpool_kernel(begin, end, x, y, switches, bounds, window_height, window_
                 for q in range(first_q, first_q + wide):
                     code = (r + top - p * stride_vertical) * window_width + s + left - q * stride_horizontal
                     one_window(cell, y[n, p, q], switches[n, p, q], np.uint8(code), last_wins)
+    streamed()
 
 
 @kernel(inline=True)
 def add_cells(total, line):
-    """Add a row of cells, one after the other, three in each pass while there are so many."""
+    """Add a row of cells, one after the other."""
     channels = total.size
-    i = 0
-    while 0 < i + 3 * channels <= line.size:
-        a, b, d = line[i:i + channels], line[i + channels:i + 2 * channels], line[i + 2 * channels:i + 3 * channels]
+    for i in range(0, line.size if channels else 0, max(channels, 1)):
+        cell = line[i:i + channels]
         for c in range(channels):
-            part = total[c] + a[c]
-            part = part + b[c]
-            total[c] = part + d[c]
-        i += 3 * channels
-    while i < line.size:  # never so without channels
-        a = line[i:i + channels]
-        for c in range(channels):
-            total[c] += a[c]
-        i += channels
-
-
-@kernel(inline=True)
-def mean_of_nine(mean, upper, middle, lower, count):
-    """A whole 3 x 3 window in one pass, in the same order as `add_cells`."""
-    channels, zero = mean.size, mean.dtype.type(0)
-    a, b, c = upper[:channels], upper[channels:2 * channels], upper[2 * channels:]
-    d, e, f = middle[:channels], middle[channels:2 * channels], middle[2 * channels:]
-    g, h, i = lower[:channels], lower[channels:2 * channels], lower[2 * channels:]
-    for m in range(channels):
-        total = zero + a[m] + b[m] + c[m] + d[m] + e[m] + f[m] + g[m] + h[m] + i[m]
-        mean[m] = total / count
+            total[c] += cell[c]
 
 
 @kernel
@@ -206,12 +188,14 @@ def average_pool_kernel(begin, end, y, x, bounds, counted, window_height, window
             total = y[n, p, q]
             begins, ends = first_column * channels, last_column * channels
             count = total.dtype.type(height * width)
-            if last_row - first_row == 3 and last_column - first_column == 3:
-                mean_of_nine(total, x[n, first_row, begins:ends], x[n, first_row + 1, begins:ends],
-                             x[n, first_row + 2, begins:ends], count)
+            empty = first_row >= last_row or first_column >= last_column
+            if channels >= VECTOR_BYTES // y.itemsize and not empty:
+                begins += (n * x.shape[1] + first_row) * x.shape[2]
+                average_cell(y, (item * columns + q) * channels, x, begins, x.shape[2], channels,
+                             last_row - first_row, last_column - first_column, count, channels)
                 continue
             total[:] = 0
-            if first_row >= last_row or first_column >= last_column:
+            if empty:
                 continue
             for r in range(first_row, last_row):
                 add_cells(total, x[n, r, begins:ends])
@@ -256,8 +240,11 @@ def global_average_pool_kernel(begin, end, y, x):
     cells = x.shape[1] // max(channels, 1)
     for n in range(begin, end):
         total = y[n]
-        total[:] = 0
-        add_cells(total, x[n])
+        if channels >= VECTOR_BYTES // y.itemsize and cells > 0:
+            sum_cells(y, n * channels, x, n * x.shape[1], cells, channels)
+        else:
+            total[:] = 0
+            add_cells(total, x[n])
         count = total.dtype.type(cells)
         for c in range(channels):
             total[c] /= count
@@ -315,7 +302,7 @@ def max_pool(y: np.ndarray, switches: np.ndarray, x: np.ndarray, bounds: np.ndar
     """Fill y and switches (N, P, Q, C) from x (N, H, W, C)."""
     work = y.shape[2] * y.shape[3] * window[0] * window[1]
     parallel(max_pool_kernel, y.shape[0] * y.shape[1], y, switches, _lines(x), bounds, *window, *stride, *before,
-             grain=grain(work))
+             streams(y, x), grain=grain(work))
 
 
 def check_switches(switches: np.ndarray, bounds: np.ndarray, window: Pair, stride: Pair,
@@ -332,7 +319,7 @@ def max_unpool(x: np.ndarray, y: np.ndarray, switches: np.ndarray, bounds: np.nd
                stride: Pair, before: Pair, last_wins: bool) -> None:
     """Fill x (N, H, W, C) with the values of y (N, P, Q, C) at their switches."""
     parallel(max_unpool_kernel, x.shape[0] * x.shape[1], x, y, switches, bounds, *window, *stride, *before,
-             last_wins, grain=grain(x.shape[2] * x.shape[3]))
+             last_wins, streams(x, y), grain=grain(x.shape[2] * x.shape[3]))
 
 
 def average_pool(y: np.ndarray, x: np.ndarray, bounds: np.ndarray, counted: np.ndarray, window: Pair,

@@ -12,9 +12,9 @@ back what no worker has begun when it is done itself.
 from __future__ import annotations
 
 import atexit
-import itertools
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 HOT = 250e-6  # seconds for which a worker looks for more work before it sleeps
+SHARES = 2  # a piece is this part of a thread's share of what is left
 CALLER = 4e-6  # seconds for which a caller still needs the GIL after it has handed out work
 
 _lock = threading.Lock()
@@ -176,29 +177,53 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
+def _pieces(items: int, grain: int, threads: int) -> list[tuple[int, int]]:
+    """Where each piece of the work begins and ends, in order: whole grains, large at both ends and small in the middle.
+
+    The caller takes pieces from the front and the workers from the back, so that the same rows meet the same
+    core's cache in one call after another. A piece is a share of what is left: so there are few of them (taking one
+    costs microseconds, more than a grain of a small map's work), and the last ones are small: nobody waits long.
+    """
+    front: list[tuple[int, int]] = []
+    back: list[tuple[int, int]] = []
+    low, high = 0, -(-items // grain)  # grains that are left
+    while low < high:
+        share = max(1, (high - low) // (SHARES * threads))
+        if len(front) == len(back):
+            front.append((low * grain, min((low + share) * grain, items)))
+            low += share
+        else:
+            back.append(((high - share) * grain, min(high * grain, items)))
+            high -= share
+    return front + back[::-1]
+
+
 def parallel(kernel: Callable[..., Any], items: int, *arguments: Any, grain: int = 1) -> None:
-    """Run `kernel(begin, end, *arguments)` over range(items), cut into pieces of `grain` items.
+    """Run `kernel(begin, end, *arguments)` over range(items), cut into pieces of whole grains of items.
 
     Threads take the next piece when they are free. Every item must write its own part of the
-    output, so the result does not depend on who took it.
+    output, so the result does not depend on who took it, nor on the pieces.
     """
     if items <= 0:
         return
-    pieces = -(-items // grain)
-    threads = min(get_num_threads(), pieces)
+    threads = min(get_num_threads(), -(-items // grain))
     pool, helpers = _helpers(threads - 1) if threads > 1 else (None, 0)
     if pool is None or not helpers:
         kernel(0, items, *arguments)
         return
-    following = itertools.count()  # next() on it is atomic
+    pieces = deque(_pieces(items, grain, threads))
 
-    def work() -> None:
-        while (piece := next(following)) < pieces:
-            kernel(piece * grain, min((piece + 1) * grain, items), *arguments)
+    def work(take: Callable[[], tuple[int, int]] = pieces.pop) -> None:
+        while True:
+            try:
+                begin, end = take()  # atomic
+            except IndexError:
+                return
+            kernel(begin, end, *arguments)
 
     shares = [_Share(work) for _ in range(helpers)]
     pool.put(shares)
     try:
-        work()
+        work(pieces.popleft)
     finally:
         pool.wait(shares)

@@ -18,10 +18,11 @@ def _scores(where: str, argument: str, x: Any) -> None:
 
 def _no_empty_row(where: str, argument: str, x: Any) -> None:
     """A row that is -inf everywhere has no distribution."""
-    if x.size:
-        greatest = x.max(axis=1)
-        if (greatest == -np.inf).any():
-            row = int((greatest == -np.inf).argmax())
+    suspects = x[:, 0] == -np.inf
+    if suspects.any():
+        empty = suspects & (x.max(axis=1) == -np.inf)
+        if empty.any():
+            row = int(empty.argmax())
             checks.fail(where, f"{argument}[{row}]", "all -inf", "at least one score above -inf in each row")
 
 

@@ -125,8 +125,8 @@ def contrast_norm(x: Any, *, size: int = 9, alpha: float = 1e-4, beta: float = 0
     backend = backend or backends.of(x)
     settings = _over_space(where, x, size, alpha, beta, k, alpha_is_divided_by_area, mode, tile)
     x = backend.asarray(x)
-    y, d = backend.empty(x.shape, x.dtype), backend.empty(x.shape, x.dtype)
-    backend.contrast_norm(y, d, x, *settings)
+    y = backend.empty(x.shape, x.dtype)
+    backend.contrast_norm(y, x, *settings)
     return y
 
 
@@ -151,8 +151,8 @@ def contrast_norm_gradient(dy: Any, x: Any, *, size: int = 9, alpha: float = 1e-
     settings = _over_space(where, x, size, alpha, beta, k, alpha_is_divided_by_area, mode, tile)
     _signal(where, dy, x.shape, x)
     dy, x = backend.asarray(dy), backend.asarray(x)
-    dx, *workspaces = (backend.empty(x.shape, x.dtype) for _ in range(6))
-    backend.contrast_norm_gradient(dx, *workspaces, dy, x, *settings, bool(mean_is_constant))
+    dx = backend.empty(x.shape, x.dtype)
+    backend.contrast_norm_gradient(dx, dy, x, *settings, bool(mean_is_constant))
     return dx
 
 
