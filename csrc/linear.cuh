@@ -12,9 +12,8 @@ constexpr int plain_piece = 512, enough_blocks = 128;
 // On tensor cores: pieces of whole steps (64 terms), at least four, and so many of them that with the tiles of columns
 // they are work for twice enough blocks, however few the rows.
 inline int tensor_piece(int columns, int terms) {
-    const int steps = divide_up(terms, 64), pieces = 2 * enough_blocks / divide_up(columns, 64);
-    const int most = steps / 4;
-    return 64 * divide_up(steps, pieces < 1 || most < 1 ? 1 : pieces < most ? pieces : most);
+    const int steps = divide_up(terms, 64), wanted = 2 * enough_blocks / divide_up(columns, 64);
+    return 64 * divide_up(steps, max(1, min(wanted, steps / 4)));
 }
 
 // In linear_tensor.cu, for float (factors rounded to tf32), float16 and bfloat16: out (rows, columns), or, unless
