@@ -32,7 +32,7 @@ from .transform import EXACT, LARGE, LONG, Scheme, transform_filter, transform_i
 
 TILES = 42  # tiles of an item
 ITEMS = 8  # fewer blocks than this are cut by columns too
-COLUMNS = 128  # of such a cut, at least
+COLUMNS = 64  # of such a cut, at least
 SLAB = 64  # columns whose outputs are in the first-level cache between the transform and their places
 TRANSFORM, IMAGES = 8, 4  # see `winograd_scheme`
 FEWEST = {3: 24, 5: 32}  # channels, and filters, by taps: with fewer, sliding.py is faster in all three directions
