@@ -225,5 +225,36 @@ def test_a_weight_that_is_not_finite_lets_no_product_be_left_out():
     filters[0, 0, 0, 0] = np.inf
     declaration = Declaration([filters])
     for _ in range(2):
-        assert np.isnan(ops.convolution_input_gradient(dy, filters, (1, 8, 8, 32))).any()
+        dx = ops.convolution_input_gradient(dy, filters, (1, 8, 8, 32))
+        assert np.isnan(dx[..., 0]).all()  # where the tap meets padding too
+        assert np.isfinite(dx[..., 1:]).all()
+    declaration.end()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("outputs, inputs", [(5, 7), (300, 1100), (129, 512)])
+def test_few_rows_of_a_linear_layer_have_the_bits_of_many(outputs, inputs, dtype):
+    """Zero signals among them, and declared weights or not: neither the batch nor the declaration shows."""
+    weights = weight((outputs, inputs), dtype)
+    dy = weight((7, outputs), dtype, seed=1)
+    dy[:, ::3] = 0
+    dy[2] = 0
+    expected = ops.linear_input_gradient(dy, weights)
+    for declared in (False, True):
+        declaration = Declaration([weights] if declared else [])
+        for rows in (1, 2, 4):
+            for first in range(7 - rows):
+                part = slice(first, first + rows)
+                np.testing.assert_array_equal(ops.linear_input_gradient(dy[part], weights), expected[part])
+        declaration.end()
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_an_infinite_weight_of_an_output_without_a_signal_is_still_read(declared):
+    weights, dy = weight((6, 40)), np.ones((1, 6), np.float32)
+    weights[3, 5], dy[0, 3] = np.inf, 0
+    declaration = Declaration([weights] if declared else [])
+    for _ in range(2):
+        dx = ops.linear_input_gradient(dy, weights)
+        assert np.flatnonzero(np.isnan(dx[0])).tolist() == [5]
     declaration.end()

@@ -8,19 +8,26 @@ Dropout's item is one image.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from .activation_instructions import rectify_forward, rectify_gradient, rectify_guided
 from .compile import kernel
+from .instructions import streamed
 from .threads import parallel
-from .work import PIECE, grain
+from .work import PIECE, grain, streams
 
 # ------------------------------------------------------------------------------------------------
 # kernels
 
 
 @kernel
-def relu_kernel(begin, end, y, x):
+def relu_kernel(begin, end, y, x, stream):
     """Negative values become 0; NaN stays."""
+    if stream:
+        begin += rectify_forward(y, begin, x, begin, x, begin, end - begin)
+        streamed()
     out, given, zero = y[begin:end], x[begin:end], x.dtype.type(0)
     for i in range(out.size):
         value = given[i]
@@ -28,8 +35,11 @@ def relu_kernel(begin, end, y, x):
 
 
 @kernel
-def relu_gradient_kernel(begin, end, dx, dy, y):
+def relu_gradient_kernel(begin, end, dx, dy, y, stream):
     """The signal passes where the output was positive."""
+    if stream:
+        begin += rectify_gradient(dx, begin, dy, begin, y, begin, end - begin)
+        streamed()
     out, signal, mask, zero = dx[begin:end], dy[begin:end], y[begin:end], dy.dtype.type(0)
     for i in range(out.size):
         value = signal[i]
@@ -37,8 +47,11 @@ def relu_gradient_kernel(begin, end, dx, dy, y):
 
 
 @kernel
-def relu_guided_kernel(begin, end, dx, dy, y):
+def relu_guided_kernel(begin, end, dx, dy, y, stream):
     """The positive signal passes where the output was positive."""
+    if stream:
+        begin += rectify_guided(dx, begin, dy, begin, y, begin, end - begin)
+        streamed()
     out, signal, mask, zero = dx[begin:end], dy[begin:end], y[begin:end], dy.dtype.type(0)
     for i in range(out.size):
         value = signal[i]
@@ -91,19 +104,25 @@ def copy_columns_kernel(begin, end, target, source, target_column, source_column
 # launchers
 
 
+def _rectify(kernel_: Any, out: np.ndarray, *inputs: np.ndarray) -> None:
+    """Pieces begin at lines of the cache where the array does."""
+    flat = [array.reshape(-1) for array in (out, *inputs)]
+    parallel(kernel_, out.size, *flat, streams(*flat), grain=PIECE)
+
+
 def relu(y: np.ndarray, x: np.ndarray) -> None:
     """Fill y with x rectified."""
-    parallel(relu_kernel, x.size, y.reshape(-1), x.reshape(-1), grain=PIECE)
+    _rectify(relu_kernel, y, x)
 
 
 def relu_gradient(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
     """Fill dx with dy where y > 0."""
-    parallel(relu_gradient_kernel, dy.size, dx.reshape(-1), dy.reshape(-1), y.reshape(-1), grain=PIECE)
+    _rectify(relu_gradient_kernel, dx, dy, y)
 
 
 def relu_guided(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
     """Fill dx with max(dy, 0) where y > 0."""
-    parallel(relu_guided_kernel, dy.size, dx.reshape(-1), dy.reshape(-1), y.reshape(-1), grain=PIECE)
+    _rectify(relu_guided_kernel, dx, dy, y)
 
 
 def add(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:

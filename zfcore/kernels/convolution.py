@@ -31,6 +31,7 @@ from .patches import Patches, gather, patches_of, scatter
 from .phases import phases_of
 from .sliding import rows_of_a_band, slide, slide_weights
 from .threads import parallel
+from .zeros import is_finite, mostly_zeros
 
 RUN = 128  # numbers in a row of a patch, up to which patches are not gathered
 PARTS = 16  # of a batch, whose weight gradients are summed apart
@@ -41,8 +42,6 @@ WEIGHT_BYTES = 512  # of a filter, that an item of the weight gradient computes 
 SUMS_BYTES = 1 << 17  # of sums, for which an item of the weight gradient takes more weights than that
 BAND = 64  # rows of dx that an item of `_scatter` owns
 SCATTER = 20  # multiply-adds in the time that it takes to add a number of a patch
-PRESENT = 0.4  # share of a signal's numbers that are not zero, below which its zeros are skipped
-PIECES, PIECE = 256, 1024  # of a signal, whose zeros are counted
 GRAIN = 2e7  # multiply-adds below which items share one call
 
 
@@ -267,18 +266,6 @@ def _add_parts(begin, end, out, partial, parts, block):
 
 
 @kernel
-def _census(begin, end, counts, x, block, step):
-    """Items: blocks of numbers, `step` apart; how many of each are not zero, and how many not finite."""
-    for item in range(begin, end):
-        numbers = x[item * step : item * step + block]
-        present, infinite, zero = 0, 0, x.dtype.type(0)
-        for i in range(numbers.size):
-            present += numbers[i] != zero
-            infinite += numbers[i] - numbers[i] != zero
-        counts[item, 0], counts[item, 1] = present, infinite
-
-
-@kernel
 def _channel_sums(begin, end, partial, dy, rows, channels, block):
     """Items: blocks of rows, each with its own sums."""
     for item in range(begin, end):
@@ -329,35 +316,6 @@ def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarr
              grain=max(1, int(GRAIN / work)))
 
 
-def _share_present(x: np.ndarray) -> float:
-    """About which share of the numbers is not zero: pieces of them are looked at, evenly spread."""
-    pieces = min(PIECES, _ceil(x.size, PIECE))
-    step = x.size // pieces
-    piece = min(PIECE, step)
-    counts = np.empty((pieces, 2), np.int64)
-    _census(0, pieces, counts, flat(x), piece, step)
-    return int(counts[:, 0].sum()) / (pieces * piece)
-
-
-def _is_finite(weight: np.ndarray) -> bool:
-    """Whether all weights are, without which a product with zero might be NaN."""
-
-    def infinite() -> int:
-        counts = np.empty((_ceil(weight.size, 1 << 16), 2), np.int64)
-        parallel(_census, len(counts), counts, flat(weight), 1 << 16, 1 << 16)
-        return int(counts[:, 1].sum())
-
-    return kept(weight, "infinite", infinite) == 0
-
-
-def _mostly_zeros(dy: np.ndarray) -> bool:
-    """Whether products with dy's zeros should be left out, which changes no bit where weights are finite.
-
-    So it is on the way down from a unit: unpooling leaves three zeros of four, rectifying half of the rest.
-    """
-    return _share_present(dy) < PRESENT
-
-
 def _is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
     return weight_shape[0] == groups and weight_shape[3] == 1 and groups > 1
 
@@ -400,8 +358,8 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
     if not dx.shape[0]:
         return
     filters, height, width, channels = weight.shape
-    finite = cache(lambda: _is_finite(weight))  # not asked for where `slide` runs
-    sparse = cache(lambda: _mostly_zeros(dy) and finite())
+    finite = cache(lambda: is_finite(weight))  # not asked for where `slide` runs
+    sparse = cache(lambda: mostly_zeros(dy) and finite())
     half = PANEL_BYTES // 2 // dx.itemsize
     by_phase = filters // groups * height * width * _ceil(channels, half) * half
     patch = height * width * channels

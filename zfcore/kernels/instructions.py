@@ -77,16 +77,18 @@ class _Emitter:
         place = self.builder.bitcast(self.move(pointer, vector * self.lanes), self.vector.as_pointer())
         self.builder.store(value, place).align = self.size
 
-    def put(self, value: Any, pointer: Any, stream: Any) -> None:
-        """Store a vector, past the caches where `stream` is set: then the address starts a vector's line."""
-        with self.builder.if_else(stream) as (past, through):
-            with past:
-                place = self.builder.bitcast(pointer, self.vector.as_pointer())
-                store = self.builder.store(value, place)
-                store.align = self.lanes * self.size
-                store.set_metadata("nontemporal", self.builder.module.add_metadata([ir.Constant(INT32, 1)]))
-            with through:
-                self.store(value, pointer)
+    def put(self, value: Any, pointer: Any, stream: Any = None) -> None:
+        """Store a vector past the caches, or as usual where `stream` says no; past them it must start a line."""
+        if stream is not None:
+            with self.builder.if_else(stream) as (past, through):
+                with past:
+                    self.put(value, pointer)
+                with through:
+                    self.store(value, pointer)
+            return
+        store = self.builder.store(value, self.builder.bitcast(pointer, self.vector.as_pointer()))
+        store.align = self.lanes * self.size
+        store.set_metadata("nontemporal", self.builder.module.add_metadata([ir.Constant(INT32, 1)]))
 
     def splat(self, value: Any) -> Any:
         """A number in all lanes."""

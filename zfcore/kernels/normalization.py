@@ -11,7 +11,7 @@ import numpy as np
 
 from .compile import kernel
 from .instructions import VECTOR_BYTES, streamed
-from .normalization_instructions import scale_cell
+from .normalization_instructions import scale_cells
 from .threads import parallel
 from .work import grain, streams
 
@@ -111,8 +111,8 @@ def scale_kernel(begin, end, y, x, mean, multiplier, bias, stream):
     """One cell: y = (x - mean) * multiplier + bias."""
     channels = x.shape[1]
     if channels >= VECTOR_BYTES // y.itemsize:
-        for i in range(begin, end):
-            scale_cell(y, i * channels, x, i * channels, mean, 0, multiplier, 0, bias, 0, channels, stream)
+        scale_cells(y, begin * channels, x, begin * channels, mean, 0, multiplier, 0, bias, 0, end - begin, channels,
+                    stream)
         streamed()
         return
     for i in range(begin, end):

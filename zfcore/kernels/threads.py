@@ -16,6 +16,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -61,7 +62,7 @@ class _Share:
         self.begun = threading.Lock()
         self.finished = threading.Lock()
         self.finished.acquire()
-        self.number = np.zeros(1, np.int64)  # 1 when finished
+        self.number = np.zeros(1, np.int64)  # 1 when finished and the worker has left the interpreter
         self.error: BaseException | None = None
 
     def take(self) -> Callable[[], None] | None:
@@ -80,7 +81,6 @@ class _Share:
         except BaseException as error:  # noqa: BLE001 (the caller raises it)
             self.error = error
         del work
-        self.number[0] = 1
         self.finished.release()
 
 
@@ -91,6 +91,7 @@ class _Pool:
         from .wait import changed, looks_in
 
         self._changed, self._queue = changed, SimpleQueue[_Share | None]()
+        self._nobody = np.zeros(1, np.int64)  # waits for this
         self._bell = np.zeros(1, np.int64)  # another number whenever work was put into the queue
         self._looks, self._after = looks_in(HOT), looks_in(CALLER)
         self.workers: list[threading.Thread] = []
@@ -103,17 +104,20 @@ class _Pool:
             self.workers.append(worker)
 
     def _serve(self) -> None:
+        done = np.zeros(1, np.int64)
         while True:
             seen = self._bell[0]
             try:
                 share = self._queue.get_nowait()
+                done[0] = 1
             except Empty:
-                if self._changed(self._bell, seen, self._looks, self._after):
+                if self._changed(self._bell, seen, self._looks, self._after, done):
                     continue
                 share = self._queue.get()
             if share is None:
                 return
             share.run()
+            done = share.number  # told when nothing is left to do in the interpreter
             del share  # its arrays may go
 
     def put(self, shares: list[_Share]) -> None:
@@ -127,7 +131,7 @@ class _Pool:
         for share in shares:
             if share.take() is None:
                 if not share.number[0]:
-                    self._changed(share.number, 0, self._looks, 0)
+                    self._changed(share.number, 0, self._looks, 0, self._nobody)
                 with share.finished:
                     pass
         for share in shares:
@@ -177,7 +181,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _pieces(items: int, grain: int, threads: int) -> list[tuple[int, int]]:
+@lru_cache(maxsize=512)
+def _pieces(items: int, grain: int, threads: int) -> tuple[tuple[int, int], ...]:
     """Where each piece of the work begins and ends, in order: whole grains, large at both ends and small in the middle.
 
     The caller takes pieces from the front and the workers from the back, so that the same rows meet the same
@@ -195,7 +200,7 @@ def _pieces(items: int, grain: int, threads: int) -> list[tuple[int, int]]:
         else:
             back.append(((high - share) * grain, min(high * grain, items)))
             high -= share
-    return front + back[::-1]
+    return *front, *back[::-1]
 
 
 def parallel(kernel: Callable[..., Any], items: int, *arguments: Any, grain: int = 1) -> None:

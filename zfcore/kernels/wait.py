@@ -30,6 +30,16 @@ def _load(typing_context: Any, address: Any) -> Any:
 
 
 @intrinsic
+def _store(typing_context: Any, address: Any, number: Any) -> Any:
+    """Write the 64-bit number at an address, after everything that was written before."""
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        builder.store_atomic(arguments[1], place, "seq_cst", 8)
+        return context.get_dummy_value()
+    return types.void(types.uint64, types.int64), code
+
+
+@intrinsic
 def _pause(typing_context: Any) -> Any:
     """Leave the core to its other thread for a moment, where the processor has a word for it."""
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -41,8 +51,12 @@ def _pause(typing_context: Any) -> Any:
 
 
 @kernel
-def changed(number, seen, looks, after):
-    """Whether number[0] stops being `seen` within so many looks; waits for `after` more once it has."""
+def changed(number, seen, looks, after, done):
+    """Whether number[0] stops being `seen` within so many looks; waits for `after` more once it has.
+
+    First of all done[0] = 1: who waits for that then finds the interpreter's lock free.
+    """
+    _store(done.ctypes.data, 1)
     address = number.ctypes.data
     for _ in range(looks):
         if _load(address) != seen:
@@ -55,8 +69,8 @@ def changed(number, seen, looks, after):
 
 def looks_in(seconds: float) -> int:
     """Looks that take about so long on this machine, measured."""
-    number = np.zeros(1, np.int64)
-    changed(number, 0, 1, 0)  # compiled
+    number, done = np.zeros((2, 1), np.int64)
+    changed(number, 0, 1, 0, done)  # compiled
     start = time.perf_counter()
-    changed(number, 0, 4000, 0)
+    changed(number, 0, 4000, 0, done)
     return max(1, int(4000 * seconds / (time.perf_counter() - start)))
