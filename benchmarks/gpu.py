@@ -37,6 +37,7 @@ CONVOLUTIONS = [
     ("conv5 3x3 384->256", 13, 384, 256, 3, 1, 1),
 ]
 POOLS = [("pool1 110x110x96", 110, 96), ("pool2 26x26x256", 26, 256), ("pool5 13x13x256", 13, 256)]
+LINEARS = [("fc6", 9216, 4096), ("fc7", 4096, 4096), ("fc8", 4096, 1000)]  # name, inputs, outputs: ZFNet's
 Call = Callable[[int], Any]  # works on set number i of the buffers
 
 
@@ -303,6 +304,38 @@ def convolutions(bench: Bench) -> None:
                           bytes=moved, precision=precision, errors=errors)
 
 
+def linears(bench: Bench) -> None:
+    """ZFNet's fully connected layers, of one image and of a batch, float32 and tf32; most traffic is weights."""
+    for name, inputs, outputs in LINEARS:
+        for rows in (1, bench.batch):
+            moved = 4.0 * (inputs * outputs + rows * (inputs + outputs))
+            sets = bench.sets(moved)
+            x, dy, weight = (bench.random(*shape, sets=sets)
+                             for shape in ((rows, inputs), (rows, outputs), (outputs, inputs)))
+            y, dx = torch.empty_like(dy[0]), torch.empty_like(x[0])
+            exact = x[0].double() @ weight[0].double().T
+            for precision, number in PRECISIONS.items():
+                torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+                room, other = (
+                    torch.empty(max(bench.extension.linear_workspace(rows, *ends, number), 1), device=y.device)
+                    for ends in ((outputs, inputs), (inputs, outputs)))
+
+                def up(i: int) -> None:
+                    bench.run("linear_forward", y, room, x[i], weight[i], None, False, number)  # noqa: B023
+
+                def down(i: int) -> None:
+                    bench.run("linear_input_gradient", dx, other, dy[i], weight[i], number)  # noqa: B023
+
+                up(0)
+                errors = {OURS: error(y, exact), "cuBLAS": error(functional.linear(x[0], weight[0]), exact)}
+                work = f"{name} {inputs}->{outputs} batch {rows}"
+                sizes = {"gflop": 2e-9 * rows * inputs * outputs, "bytes": moved, "precision": precision}
+                bench.add(f"{work} forward, {precision}", {
+                    OURS: up, "cuBLAS": lambda i: functional.linear(x[i], weight[i])}, sets, **sizes, errors=errors)
+                bench.add(f"{work} input gradient, {precision}", {
+                    OURS: down, "cuBLAS": lambda i: dy[i] @ weight[i]}, sets, **sizes)
+
+
 def step(bench: Bench) -> None:
     """ZFNet: a whole training step as a user runs it, wall clock, beside PyTorch eager, channels last."""
     import numpy as np
@@ -358,7 +391,7 @@ def main() -> int:
     bench = Bench(backends.get("cuda").extension, Device())
     begin = time.monotonic()
     bench.ceilings()
-    for part in (pooling, normalization, pointwise, convolutions, step):
+    for part in (pooling, normalization, pointwise, convolutions, linears, step):
         part(bench)
         torch.cuda.empty_cache()
         written = {"torch": torch.__version__, "cudnn": torch.backends.cudnn.version(), "batch": bench.batch,

@@ -9,14 +9,15 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 OURS = "zfcore"
-WARM = 0.02
+FROZEN = "zfcore, frozen"  # ours too: a network whose weights are declared unchanging
+WARM, SHORT = 0.02, 0.25  # seconds, see `interleave`
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Row:
     @property
     def peer(self) -> str:
         """The fastest contender that is not ours."""
-        return min((name for name in self.medians if name != OURS), key=self.medians.__getitem__)
+        return min((name for name in self.medians if name not in (OURS, FROZEN)), key=self.medians.__getitem__)
 
     @property
     def ratio(self) -> float | None:
@@ -45,8 +46,8 @@ def interleave(work: str, contenders: dict[str, Callable[[], Any]], *, seconds: 
                gflop: float | None = None, note: str = "") -> Row:
     """Time every contender in turn, at least `rounds` rounds and about `seconds` for each.
 
-    The first call of each (compilation, allocation) is not counted. A turn of a short call begins with
-    WARM seconds of uncounted ones: a library's threads keep looking for work for milliseconds after a call
+    The first call of each (compilation, allocation) is not counted. A turn of a call under SHORT seconds begins
+    with uncounted ones, for WARM seconds: a library's threads keep looking for work for milliseconds after a call
     (OpenMP's in PyTorch, a quarter of one in ours), on the very cores that the next contender needs.
     """
     short: set[str] = set()
@@ -54,20 +55,30 @@ def interleave(work: str, contenders: dict[str, Callable[[], Any]], *, seconds: 
         call()
         start = time.perf_counter()
         call()
-        if time.perf_counter() - start < WARM:
+        if time.perf_counter() - start < SHORT:
             short.add(name)
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     deadline = time.perf_counter() + seconds * len(contenders)
     while len(samples[OURS]) < rounds or (time.perf_counter() < deadline and len(samples[OURS]) < 200):
         for name, call in contenders.items():
-            ready = time.perf_counter() + WARM
-            while name in short and time.perf_counter() < ready:
+            begun = time.perf_counter()
+            while name in short and time.perf_counter() < begun + WARM:
                 call()
             start = time.perf_counter()
             call()
             samples[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(times) for name, times in samples.items()}
     return Row(work, medians, samples, gflop, note=note)
+
+
+def both(row: Row) -> tuple[Row, Row]:
+    """Two rows of one timing with the contender FROZEN: without it, and with it in our place."""
+    def without(values: dict[str, Any], ours: str) -> dict[str, Any]:
+        return {OURS: values[ours], **{name: each for name, each in values.items() if name not in (OURS, FROZEN)}}
+
+    plain, frozen = (replace(row, medians=without(row.medians, ours), samples=without(row.samples, ours))
+                     for ours in (OURS, FROZEN))
+    return plain, replace(frozen, work=f"{row.work}, frozen")
 
 
 def describe(row: Row) -> str:

@@ -6,6 +6,7 @@ and projected from. `python -m benchmarks.memory TASK` runs one task and prints 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
@@ -57,7 +58,8 @@ def torch_step() -> Callable[[], Any]:
     return lambda: [step() for _ in range(3)]
 
 
-def ours_scan() -> Callable[[], Any]:
+def ours_scan(read: bool = False) -> Callable[[], Any]:
+    """A scan of 100 photographs; `read`: and then all patches, which are cut only when they are read."""
     import zfcore
 
     from .networks import photographs
@@ -66,11 +68,15 @@ def ours_scan() -> Callable[[], Any]:
     photographs(Path(folder), 100)
     net = zfcore.models.alexnet().initialize(0, "he")
     names = [f"conv{number}" for number in range(1, 6)]
-    return lambda: zfcore.atlas(net, folder, names, batch_size=20, progress=False)
+
+    def run() -> Any:
+        atlas = zfcore.atlas(net, folder, names, batch_size=20, progress=False)
+        return atlas, [part.patches for part in atlas.layers.values()] if read else None
+    return run
 
 
-def torch_scan() -> Callable[[], Any]:
-    """The same maxima in PyTorch by five hooks, on noise; and the memory of the patches that an atlas keeps."""
+def torch_scan(read: bool = False) -> Callable[[], Any]:
+    """The same maxima in PyTorch by five hooks, on noise; and the memory of the images, or of all patches."""
     import numpy as np
     import torch
 
@@ -92,12 +98,13 @@ def torch_scan() -> Callable[[], Any]:
     model = model[:last]
 
     def run() -> None:
-        patches = np.ones(forecast(net, [f"conv{number}" for number in range(1, 6)], 100).patch_bytes, np.uint8)
+        expected = forecast(net, [f"conv{number}" for number in range(1, 6)], 100)
+        pixels = np.ones(expected.patch_bytes if read else expected.image_bytes, np.uint8)
         images = torch.randn(20, 3, 227, 227).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             for _ in range(5):
                 model(images)
-        del patches
+        del pixels
     return run
 
 
@@ -119,6 +126,7 @@ def first_call() -> Callable[[], Any]:
 
 
 TASKS = {"ours-step": ours_step, "torch-step": torch_step, "ours-scan": ours_scan, "torch-scan": torch_scan,
+         "ours-read": functools.partial(ours_scan, True), "torch-read": functools.partial(torch_scan, True),
          "first-call": first_call}
 
 
@@ -131,7 +139,8 @@ def _run(task: str, **environment: str) -> dict[str, float]:
 def rows() -> Iterator[Row]:
     """Rows whose numbers are bytes (shown as MB) and, for the first call, seconds of processor time."""
     for name, work in (("step", "peak memory: zfnet training step, batch 16"),
-                       ("scan", "peak memory: scan with alexnet, batch 20")):
+                       ("scan", "peak memory: scan with alexnet, batch 20"),
+                       ("read", "peak memory: the same, and all patches are read")):
         _run(f"ours-{name}")  # compiled kernels are not what is measured
         values = {OURS: _run(f"ours-{name}")["bytes"] * 1e-9, "torch": _run(f"torch-{name}")["bytes"] * 1e-9}
         yield Row(work, values, {key: [value] for key, value in values.items()}, note=UNIT)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch.nn import functional
 import zfcore
 from zfcore import models
 
-from .measure import OURS, Row, interleave
+from .measure import FROZEN, OURS, Row, both, interleave
 from .torch_networks import ZFNET_CONVOLUTIONS, captum_projection, in_layout, layouts, training_step, twin
 
 
@@ -28,6 +30,7 @@ def forward(seconds: float, compiled: bool) -> Iterator[Row]:
     """Forward passes of the large networks."""
     for name, batches in (("zfnet", (16, 1)), ("alexnet", (8,)), ("vgg16", (8,))):
         net, peers = networks(name)
+        frozen = copy.deepcopy(net).freeze()
         for batch in batches:
             x = np.random.default_rng(3).standard_normal((batch, *net.input_shape), dtype=np.float32)
             images = layouts(x)
@@ -38,7 +41,7 @@ def forward(seconds: float, compiled: bool) -> Iterator[Row]:
                         return functional.softmax(model(image), dim=1)
                 return call
 
-            contenders: dict[str, Callable[[], Any]] = {OURS: lambda: net(x)}
+            contenders: dict[str, Callable[[], Any]] = {OURS: lambda: net(x), FROZEN: lambda: frozen(x)}
             contenders |= {layout: run(model, images[layout]) for layout, model in peers.items()}
             if compiled and name == "zfnet":
                 contenders["torch.compile"] = run(torch.compile(peers["torch channels_last"]),
@@ -46,8 +49,8 @@ def forward(seconds: float, compiled: bool) -> Iterator[Row]:
             expected = contenders["torch"]().numpy()
             error = np.abs(net(x).reshape(expected.shape) - expected).max()
             work = sum(net.multiply_adds(batch).values())
-            yield interleave(f"{net.name} forward, batch {batch}", contenders, seconds=seconds, gflop=2e-9 * work,
-                             note=f"largest difference {error:.1e}")
+            yield from both(interleave(f"{net.name} forward, batch {batch}", contenders, seconds=seconds,
+                                       gflop=2e-9 * work, note=f"largest difference {error:.1e}"))
 
 
 def training(seconds: float, compiled: bool) -> Iterator[Row]:
@@ -72,6 +75,7 @@ def training(seconds: float, compiled: bool) -> Iterator[Row]:
 def projections(seconds: float) -> Iterator[Row]:
     """The nine strongest activations of one map, projected; and many maps at once."""
     net, peers = networks()
+    frozen = copy.deepcopy(net).freeze()
     x = np.random.default_rng(5).standard_normal((9, 224, 224, 3), dtype=np.float32)
     images = layouts(x)
     for layer, row, maps in (("conv5", 6, 32), ("conv2", 12, 32)):
@@ -83,16 +87,19 @@ def projections(seconds: float) -> Iterator[Row]:
             module = model[ZFNET_CONVOLUTIONS[layer] + 1]
             return lambda: captum_projection(model, module, images[name], (0, row, row))
 
+        def ours(count: int) -> dict[str, Callable[[], Any]]:
+            return {name: lambda each=each: each.project(x, units(count), rule="deconvnet", seed="one")
+                    for name, each in ((OURS, net), (FROZEN, frozen))}
+
         contenders = {f"Captum, {name}": captum(name) for name in peers}
-        yield interleave(f"{layer}: top 9 of one map projected", {
-            OURS: lambda: net.project(x, units(1), rule="deconvnet", seed="one"), **contenders},
-            seconds=seconds)
-        batch = interleave(f"{layer}: top 9 of {maps} maps, per map", {
-            OURS: lambda: net.project(x, units(maps), rule="deconvnet", seed="one"), **contenders},
-            seconds=seconds, note="ours: all maps in one call, divided")
-        batch.medians[OURS] /= maps
-        batch.samples[OURS] = [value / maps for value in batch.samples[OURS]]
-        yield batch
+        yield from both(interleave(f"{layer}: top 9 of one map projected", {**ours(1), **contenders},
+                                   seconds=seconds))
+        batch = interleave(f"{layer}: top 9 of {maps} maps, per map", {**ours(maps), **contenders},
+                           seconds=seconds, note="ours: all maps in one call, divided")
+        for name in (OURS, FROZEN):
+            batch.medians[name] /= maps
+            batch.samples[name] = [value / maps for value in batch.samples[name]]
+        yield from both(batch)
 
 
 def growth(seconds: float) -> Iterator[Row]:
@@ -117,38 +124,80 @@ def growth(seconds: float) -> Iterator[Row]:
         yield timed(f"conv5: {count} units at one place of one image", "conv5", units)
 
 
-def photographs(folder: Path, count: int = 300) -> None:
-    """JPEG files of 500 x 375: crops of the two photographs that scikit-learn brings along."""
+def photographs(folder: Path, count: int = 300, size: tuple[int, int] = (500, 375)) -> list[Path]:
+    """JPEG files of one (width, height): crops of the two photographs that scikit-learn brings along."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
     generator = np.random.default_rng(6)
     sources = [Image.fromarray(image) for image in load_sample_images().images]
-    for number in range(count):
+    paths = [folder / f"{number:03}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
         source = sources[number % len(sources)]
         width = int(generator.integers(200, source.width))
         height = width * 3 // 4
         left, top = (int(generator.integers(0, limit + 1)) for limit in (
             source.width - width, max(source.height - height, 0)))
         crop = source.crop((left, top, left + width, min(top + height, source.height)))
-        crop.resize((500, 375)).save(folder / f"{number:03}.jpg", quality=85)
+        crop.resize(size).save(path, quality=85)
+    return paths
+
+
+def convolution_stages(network: Any, **settings: Any) -> Any:
+    """A network without its fully connected layers, and its preprocessing with other settings."""
+    config = network.to_config()
+    last = next(place for place, layer in enumerate(config["layers"]) if layer["type"] in ("Flatten", "Linear"))
+    short = zfcore.Network.from_config({**config, "layers": config["layers"][:last],
+                                        "preprocessing": {**config["preprocessing"], **settings}})
+    return short.load_parameters({key: value for key, value in network.parameters().items()
+                                  if key in short.parameter_shapes()})
 
 
 def scans(seconds: float) -> Iterator[Row]:
-    """An atlas of AlexNet's convolutions over 300 photographs, beside the bare forward passes."""
+    """An atlas of AlexNet's convolutions over 300 photographs, beside the bare forward passes.
+
+    From files of a camera's proportions and the whole network, whose hash takes its time; from packed pictures of
+    256 x 256 with the convolution stages alone, as research sets are kept; and from decoded pixels, which leaves
+    the scan's own work.
+    """
+    from zfcore.data import Arrays, ImageFiles
+
     net = models.alexnet().initialize(0, "he")
+    stages = convolution_stages(net)
+    cut = convolution_stages(net, size=None, crop=None)
     x = np.random.default_rng(3).standard_normal((20, *net.input_shape), dtype=np.float32)
     names = [f"conv{number}" for number in range(1, 6)]
-    with tempfile.TemporaryDirectory() as folder:
-        photographs(Path(folder))
 
-        def bare() -> None:
-            for _ in range(15):
-                net.forward(x, to="conv5")
+    def bare() -> None:
+        for _ in range(15):
+            net.forward(x, to="conv5")
 
-        yield interleave("scan of 300 photographs, alexnet conv1-5", {
-            OURS: lambda: zfcore.atlas(net, folder, names, batch_size=20, progress=False),
-            "zfcore forward only": bare}, seconds=seconds, rounds=3, note="the peer is our own bare forward pass")
+    with tempfile.TemporaryDirectory() as root:
+        folder, packed = Path(root) / "files", Path(root) / "packed.npz"
+        for part in (folder, Path(root) / "small"):
+            part.mkdir()
+        photographs(folder)
+        small = photographs(Path(root) / "small", size=(256, 256))
+        files = [path.read_bytes() for path in small]
+        np.savez(packed, jpeg=np.frombuffer(b"".join(files), np.uint8), offsets=np.cumsum([0, *map(len, files)]),
+                 labels=np.zeros(len(files), np.int64))
+        pictures = ImageFiles(small)
+        pixels = Arrays(np.stack([pictures.load(index, net.preprocessing) for index in range(len(small))]))
+        for work, network, source in (
+                ("scan of 300 photographs, alexnet conv1-5", net, folder),
+                ("scan of 300 packed 256 x 256 photographs, alexnet's convolution stages", stages, packed),
+                ("scan of 300 decoded photographs, alexnet's convolution stages", cut, pixels)):
+            def scan(network: Any = network, source: Any = source) -> Any:
+                return zfcore.atlas(network, source, names, batch_size=20, progress=False)
+
+            row = interleave(work, {OURS: scan, "zfcore forward only": bare}, seconds=seconds, rounds=3)
+            atlas, started = scan(), time.perf_counter()
+            for part in atlas.layers.values():
+                part.patches  # noqa: B018 (cut when read)
+            row.note = (f"the peer is our own bare forward pass; reading all {atlas.patch_bytes * 1e-6:.0f} MB of "
+                        f"patches takes {time.perf_counter() - started:.2f} s more")
+            del atlas
+            yield row
 
 
 def rows(seconds: float, compiled: bool) -> Iterator[Row]:

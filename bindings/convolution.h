@@ -67,7 +67,12 @@ inline void convolution_weight_gradient(Array dweight, Array workspace, Array dy
     });
 }
 
-// y (N, O), x (N, I), weight (O, I); the workspace holds linear_workspace(N, O, I) elements.
+// Elements of the workspace that the next two functions need.
+inline std::int64_t linear_workspace(int rows, int columns, int terms, int precision) {
+    return zf::linear_workspace(rows, columns, terms, precision_of(precision));
+}
+
+// y (N, O), x (N, I), weight (O, I); the workspace holds linear_workspace(N, O, I, precision) elements.
 inline void linear_forward(Array y, Array workspace, Array x, Array weight, Array bias, bool relu, int precision,
                            Stream stream) {
     const int rows = x.length(0), inputs = x.length(1), outputs = weight.length(0);
@@ -75,7 +80,8 @@ inline void linear_forward(Array y, Array workspace, Array x, Array weight, Arra
                 y.size() == std::int64_t(rows) * outputs,
             "linear: arrays do not fit together");
     require(!bias.data || bias.size() == outputs, "linear: not one bias an output");
-    require(!workspace.data || workspace.size() >= linear_workspace(rows, outputs, inputs), "linear: too small a workspace");
+    require(!workspace.data || workspace.size() >= linear_workspace(rows, outputs, inputs, precision),
+            "linear: too small a workspace");
     with_storage(x, [&](auto zero) {
         using T = decltype(zero);
         zf::linear_forward(y.out<T>(), workspace.out<Wide<T>>(), x.in<T>(), weight.in<T>(), bias.in<Wide<T>>(), rows, inputs,
@@ -83,13 +89,14 @@ inline void linear_forward(Array y, Array workspace, Array x, Array weight, Arra
     });
 }
 
-// dx (N, I), dy (N, O), weight (O, I); the workspace holds linear_workspace(N, I, O) elements.
+// dx (N, I), dy (N, O), weight (O, I); the workspace holds linear_workspace(N, I, O, precision) elements.
 inline void linear_input_gradient(Array dx, Array workspace, Array dy, Array weight, int precision, Stream stream) {
     const int rows = dx.length(0), inputs = dx.length(1), outputs = weight.length(0);
     require(dy.extent(0) == rows && dy.extent(1) == outputs && weight.extent(1) == inputs &&
                 dy.size() == std::int64_t(rows) * outputs,
             "linear: arrays do not fit together");
-    require(!workspace.data || workspace.size() >= linear_workspace(rows, inputs, outputs), "linear: too small a workspace");
+    require(!workspace.data || workspace.size() >= linear_workspace(rows, inputs, outputs, precision),
+            "linear: too small a workspace");
     with_storage(dx, [&](auto zero) {
         using T = decltype(zero);
         zf::linear_input_gradient(dx.out<T>(), workspace.out<Wide<T>>(), dy.in<T>(), weight.in<T>(), rows, inputs, outputs,

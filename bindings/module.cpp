@@ -69,7 +69,7 @@ PYBIND11_MODULE(ZF_MODULE, module) {
     });
     module.def("channel_sum_parts", zf::channel_sum_parts);
     module.def("weight_gradient_workspace", zf::bindings::weight_gradient_workspace);
-    module.def("linear_workspace", zf::linear_workspace);
+    module.def("linear_workspace", zf::bindings::linear_workspace);
 #ifdef ZF_TARGETS
     module.attr("targets") = ZF_TARGETS;  // as CMake names them: "80-real 90a-real 90-virtual"
 #endif

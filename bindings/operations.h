@@ -22,6 +22,8 @@ void operations(Define&& define) {
     define("linear_input_gradient", linear_input_gradient);
     define("max_pool", max_pool);
     define("check_switches", check_switches);
+    define("switches_to_flat", switches_to_flat);
+    define("switches_from_flat", switches_from_flat);
     define("max_unpool", max_unpool);
     define("convolution_pool", convolution_pool);
     define("unpool_filter", unpool_filter);

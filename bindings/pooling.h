@@ -13,6 +13,12 @@ inline Maps maps(const Array& large, const Array& small) {
     return {large.length(0), large.length(1), large.length(2), large.length(3), small.length(1), small.length(2)};
 }
 
+// Of a pooling's output alone: the input has no array, but may have a width.
+inline Maps maps_of(const Array& small, int width) {
+    require(small.shape.size() == 4, "pooling: an array is not (N, P, Q, C)");
+    return {small.length(0), 0, width, small.length(3), small.length(1), small.length(2)};
+}
+
 inline Windows windows(Pair window, Pair stride, Pair before) {
     return {window[0], window[1], stride[0], stride[1], before[0], before[1]};
 }
@@ -30,11 +36,23 @@ inline void max_pool(Array y, Array switches, Array x, Array bounds, Pair window
 // The map's size is in the bounds, which must be given: it has no array here.
 inline void check_switches(Array bad, Array switches, Array bounds, Pair window, Pair stride, Pair before,
                            Stream stream) {
-    require(switches.shape.size() == 4 && bad.size() == 1 && (bounds.data || !switches.extent(0)),
+    require(bad.size() == 1 && switches.shape.size() == 4 && (bounds.data || !switches.extent(0)),
             "check_switches: wrong shapes");
-    const Maps sizes{switches.length(0), 0, 0, switches.length(3), switches.length(1), switches.length(2)};
     zf::check_switches(bad.out<std::int32_t>(), switches.in<std::uint8_t>(), bounds_of(bounds, switches.extent(0)),
-                       sizes, windows(window, stride, before), pointer(stream));
+                       maps_of(switches, 0), windows(window, stride, before), pointer(stream));
+}
+
+inline void switches_to_flat(Array flat, Array switches, int width, Pair window, Pair stride, Pair before, Stream stream) {
+    require(flat.shape == switches.shape, "switches_to_flat: flat and switches differ in shape");
+    zf::switches_to_flat(flat.out<std::int64_t>(), switches.in<std::uint8_t>(), maps_of(switches, width),
+                         windows(window, stride, before), pointer(stream));
+}
+
+inline void switches_from_flat(Array switches, Array bad, Array flat, int width, Pair window, Pair stride, Pair before,
+                               Stream stream) {
+    require(flat.shape == switches.shape && bad.size() == 1, "switches_from_flat: wrong shapes");
+    zf::switches_from_flat(switches.out<std::uint8_t>(), bad.out<std::int32_t>(), flat.in<std::int64_t>(),
+                           maps_of(switches, width), windows(window, stride, before), pointer(stream));
 }
 
 inline void max_unpool(Array x, Array y, Array switches, Array bounds, Pair window, Pair stride, Pair before,

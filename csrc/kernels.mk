@@ -3,7 +3,7 @@
 #
 #   make emulated    the kernels on the CPU as a Python module, and their tests
 #   make sanitize    the tests' calls again under AddressSanitizer, UBSan and ThreadSanitizer
-#   make cuda-check  nvcc for sm_80 and sm_90a: registers, spills (none allowed), machine code
+#   make cuda-check  nvcc for sm_80, 90a, 100 and 120 (CUDA_TARGETS): registers, spills (none allowed), machine code
 #   make mutants     the kernels changed in one place at a time: the checks must notice
 #   make cuda-package  the package with the kernels for sm_80 and sm_90a, loaded without a driver
 #   make gpu         on a machine with a GPU: build for it, test, sanitize, measure (PART=tests|sanitize|bench)
@@ -72,8 +72,9 @@ sanitize: $(BUILD)/calls.bin $(foreach kind,plain address thread,$(BUILD)/$(kind
 
 # -------------------------------------------------------------------------------------- cuda-check
 
-cuda-check: $(KERNEL_TOOLS)  ## nvcc for sm_80 and sm_90a: registers, no spills, machine code
-	$(PYTHON_KERNELS) csrc/check_registers.py
+CUDA_TARGETS ?= 80,90a,100,120
+cuda-check: $(KERNEL_TOOLS)  ## nvcc for every generation of devices: registers, no spills, machine code
+	$(PYTHON_KERNELS) csrc/check_registers.py --targets $(CUDA_TARGETS)
 
 # ----------------------------------------------------------------------------------------- mutants
 

@@ -1,9 +1,9 @@
-// Fully connected layers: matrix products in fixed tiles, on plain arithmetic or tensor cores.
+// Fully connected layers: matrix products in fixed tiles, on plain arithmetic (here) or tensor cores (linear_tensor.cu).
 //
-// Plain sums are made in pieces of 512 terms, added in order. Where the tiles fill the device a block makes all
+// Sums are made in pieces of terms (linear.cuh), added in order. Where the tiles fill the device a block makes all
 // pieces of its results; where there are few rows each piece is another block's, and a second kernel adds them in
 // the same order: the same bits, so a row's result does not depend on how many there are.
-#include "gather.cuh"
+#include "linear.cuh"
 
 namespace zf {
 namespace {
@@ -11,7 +11,7 @@ namespace {
 // ----------------------------------------------------------------------------------------- kernels
 
 // A piece has an even number of steps: it ends in the half of the shared memory that the next does not begin in.
-constexpr int piece = 512, enough_blocks = 128;
+constexpr int piece = plain_piece;
 static_assert(piece % (2 * tile_step) == 0);
 
 // Grid: x over tiles of 64 rows, y over tiles of 64 columns.
@@ -65,9 +65,14 @@ linear_sum_kernel(T* __restrict__ out, const Wide<T>* __restrict__ sums, const W
 
 // --------------------------------------------------------------------------------------- launchers
 
-// Blocks that one piece has; several pieces share the work where these are few.
-bool splits(int rows, int columns, int terms) {
-    return terms > piece && std::int64_t(divide_up(rows, tile)) * divide_up(columns, tile) < enough_blocks;
+// How many pieces are other blocks' each: none where the tiles of `height` rows are enough blocks.
+int pieces_apart(int rows, int columns, int terms, int height, int length) {
+    const bool few = std::int64_t(divide_up(rows, height)) * divide_up(columns, tile) < enough_blocks;
+    return few && terms > length ? divide_up(terms, length) : 0;
+}
+int plain_pieces(int rows, int columns, int terms) { return pieces_apart(rows, columns, terms, tile, piece); }
+int tensor_pieces(int rows, int columns, int terms) {
+    return pieces_apart(rows, columns, terms, 2 * tile, tensor_piece(columns, terms));
 }
 
 // A layer as a convolution of maps of one cell.
@@ -75,28 +80,43 @@ Convolution one_cell(int rows, int inputs, int outputs) {
     return {rows, 1, 1, inputs, outputs, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1};
 }
 
+template <class T>
+void add_pieces(T* out, const Wide<T>* sums, const Wide<T>* bias, int rows, int columns, int pieces, bool relu, void* stream) {
+    const std::int64_t size = std::int64_t(rows) * columns;
+    launch({blocks_x(size, 256), 256, stream}, linear_sum_kernel<T>, out, sums, bias, size, columns, pieces, relu);
+}
+
 template <class T, bool transposed>
 void multiply(T* out, Wide<T>* workspace, const T* in, const T* weight, const Wide<T>* bias, const Gather& g, bool relu,
               Precision precision, void* stream) {
+    const int terms = terms_of(g);
     const bool tensor = on_tensor_cores<T>(precision);
     if constexpr (!std::is_same_v<T, double>)
-        if (tensor && gather_tensor<T, transposed>(out, in, weight, bias, g, 1, relu, stream)) return;
-    const int terms = terms_of(g), pieces = divide_up(terms, piece);
+        if (tensor) {
+            const int pieces = tensor_pieces(g.batch, g.width, terms);
+            float* sums = pieces ? workspace : nullptr;
+            if (linear_tensor<T, transposed>(out, sums, in, weight, bias, g.batch, g.width, terms, relu, stream)) {
+                if (sums) add_pieces(out, sums, bias, g.batch, g.width, pieces, relu, stream);
+                return;
+            }
+            workspace = nullptr;  // its size is that of other pieces
+        }
     const unsigned tiles = blocks_yz(divide_up(g.width, tile));
-    ZF_CHECK(std::int64_t(tiles) * tile >= g.width && pieces <= 65535, "linear: too many inputs or outputs");
+    ZF_CHECK(std::int64_t(tiles) * tile >= g.width && divide_up(terms, piece) <= 65535, "linear: too many inputs or outputs");
     const unsigned rows = blocks_x(g.batch, tile);
-    if (!workspace || !splits(g.batch, g.width, terms))
+    const int pieces = plain_pieces(g.batch, g.width, terms);
+    if (!workspace || !pieces)
         return launch({{rows, tiles}, tile_threads, stream}, linear_kernel<T, transposed>, out, in, weight, bias, g, relu);
     launch({{rows, tiles, unsigned(pieces)}, tile_threads, stream}, linear_piece_kernel<T, transposed>, workspace, in, weight,
            g);
-    const std::int64_t size = std::int64_t(g.batch) * g.width;
-    launch({blocks_x(size, 256), 256, stream}, linear_sum_kernel<T>, out, workspace, bias, size, g.width, pieces, relu);
+    add_pieces(out, workspace, bias, g.batch, g.width, pieces, relu, stream);
 }
 
 }  // namespace
 
-std::int64_t linear_workspace(int rows, int columns, int terms) {
-    return splits(rows, columns, terms) ? std::int64_t(divide_up(terms, piece)) * rows * columns : 0;
+std::int64_t linear_workspace(int rows, int columns, int terms, Precision precision) {
+    const int pieces = (precision == Precision::float32 ? plain_pieces : tensor_pieces)(rows, columns, terms);
+    return std::int64_t(pieces) * rows * columns;
 }
 
 template <class T>

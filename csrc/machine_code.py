@@ -101,7 +101,7 @@ def wanted(kernel: str) -> list[str]:
     width = next((int(argument) for argument in given if argument.isdigit()), 1)
     if name.endswith("_tensor_kernel"):
         # Rows of cells lie as in memory: matrices. Transposed factors of 32 bits are read one by one.
-        matrices = ["LDSM.4"] if name.startswith("gather") or types[0] == 2 else []
+        matrices = ["LDSM.4"] if name.startswith(("gather", "linear")) or types[0] == 2 else []
         copies = [f"LDGSTS.E{access(types[0] * width)}"] if types[0] * width >= 4 else []
         return [PRODUCTS[given[0]], *matrices, *copies]
     if name in PLAIN_PRODUCTS:

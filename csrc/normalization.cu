@@ -22,9 +22,10 @@ __device__ __forceinline__ T inverse_power(T base, T beta, int power) {
 }
 
 // A thread owns `width` neighbouring maps of one cell, whose windows overlap: each square is made once. They are its
-// neighbours' too, so the first-level cache has them.
+// neighbours' too, so the first-level cache has them. (A least number of blocks is named here and below because for
+// compute capability 12.0 the compiler else aims at more of them, and spills.)
 template <class T, int width>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 1)
 response_norm_kernel(T* __restrict__ y, const T* __restrict__ x, std::int64_t elements, int channels, int size,
                      Wide<T> alpha, Wide<T> beta, Wide<T> k, int power) {
     const std::int64_t item = (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width;
@@ -50,7 +51,7 @@ response_norm_kernel(T* __restrict__ y, const T* __restrict__ x, std::int64_t el
 // window. A block owns `cells` cells (x of the grid) times `tile` channels (y): squares of the tile and
 // two windows beside it, then terms of the tile and one window beside it, then the result.
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
 response_norm_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy, const T* __restrict__ x, std::int64_t total,
                               int channels, int cells, int tile, int size, Wide<T> alpha, Wide<T> beta,
                               Wide<T> k, int power) {
@@ -164,7 +165,7 @@ contrast_norm_kernel(T* __restrict__ y, const T* __restrict__ numerator, const T
 
 // direct = g D^-beta and terms = -beta g numerator D^-beta / D.
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
 contrast_terms_kernel(T* __restrict__ direct, T* __restrict__ terms, const T* __restrict__ dy,
                       const T* __restrict__ numerator, const T* __restrict__ d, const Bounds* __restrict__ bounds, Box box,
                       T alpha, T beta, T k, int power) {

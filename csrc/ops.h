@@ -96,11 +96,11 @@ void convolution_weight_gradient(Wide<T>* dweight, Wide<T>* workspace, const T* 
 // -------------------------------------------------------------------------------------------- linear
 
 // y (rows, outputs) = x (rows, inputs) times weight (outputs, inputs) transposed, plus bias, rectified if asked.
-// Sums are made in pieces of 512 terms that are added in order, by one block or by several: a row's bits depend on
-// neither the other rows nor their number. `workspace` holds linear_workspace() elements of Wide<T> (few rows: the
-// pieces of several blocks; null: slower, and the same bits); `terms` is inputs, or outputs for the gradient, whose
-// columns are inputs.
-std::int64_t linear_workspace(int rows, int columns, int terms);
+// Sums are made in pieces of terms (512, or on tensor cores as the layer's sizes have it) that are added in order, by one
+// block or by several: a row's bits depend on neither the other rows nor their number. `workspace` holds
+// linear_workspace() elements of Wide<T> (few rows: the pieces of several blocks; null: slower, and the same bits);
+// `terms` is inputs, or outputs for the gradient, whose columns are inputs.
+std::int64_t linear_workspace(int rows, int columns, int terms, Precision);
 template <class T>
 void linear_forward(T* y, Wide<T>* workspace, const T* x, const T* weight, const Wide<T>* bias, int rows, int inputs,
                     int outputs, bool relu, Precision, void* stream);
@@ -135,6 +135,12 @@ void max_pool(T* y, std::uint8_t* switches, const T* x, const Bounds* bounds, co
 // *bad becomes 1 where a switch points outside its window or the map, and is left alone otherwise.
 void check_switches(std::int32_t* bad, const std::uint8_t* switches, const Bounds* bounds, const Maps&, const Windows&,
                     void* stream);
+
+// Between switches and flat indices, row * Maps::width + column of each map's plane (Maps::height is not asked for). An
+// index outside its window makes *bad 1, which is left alone otherwise, and its switch 0.
+void switches_to_flat(std::int64_t* flat, const std::uint8_t* switches, const Maps&, const Windows&, void* stream);
+void switches_from_flat(std::uint8_t* switches, std::int32_t* bad, const std::int64_t* flat, const Maps&, const Windows&,
+                        void* stream);
 
 // Each value to its switch, 0 elsewhere. Windows that share a cell: their sum in raster order (then it
 // is max_pool's gradient), or the last one's value. A bad switch reaches no cell: nothing is written astray.

@@ -1,4 +1,4 @@
-// Pooling: maxima with switches, unpooling, averages, whole-map averages and maxima.
+// Pooling: maxima with switches, unpooling, averages, whole-map averages and maxima. windows.cuh has the geometry.
 //
 // Everything gathers: a thread owns its output cells and visits, in raster order, what they depend
 // on. So no sum depends on a schedule, and nothing is zeroed first.
@@ -8,20 +8,6 @@ namespace zf {
 namespace {
 
 // ----------------------------------------------------------------------------------------- kernels
-
-// A row of an output array, cut into vectors of `width` channels: 256 threads along the row's vectors
-// (channels fastest, so neighbours read neighbours), y steps through rows, z through images.
-template <int width>
-struct Place {
-    int column, channel;
-    bool valid;
-    __device__ Place(int columns, int channels) {
-        const unsigned vectors = unsigned(channels) / width, item = blockIdx.x * blockDim.x + threadIdx.x;
-        column = int(item / vectors);
-        channel = int(item % vectors) * width;
-        valid = column < columns;
-    }
-};
 
 // Output (rows, columns). Reads each window once: neighbouring windows meet in the caches.
 template <class T, int width>
@@ -56,34 +42,6 @@ max_pool_kernel(T* __restrict__ y, std::uint8_t* __restrict__ switches, const T*
     }
 }
 
-// Output: one flag. A thread reads `width` switches of one window.
-template <int width>
-__global__ void __launch_bounds__(256, 4)
-check_switches_kernel(std::int32_t* __restrict__ bad, const std::uint8_t* __restrict__ switches,
-                      const Bounds* __restrict__ bounds, Maps maps, Windows window) {
-    const Place<width> place(maps.columns, maps.channels);
-    if (!place.valid) return;
-    bool fault = false;
-    for (int n = blockIdx.z; n < maps.batch; n += gridDim.z) {
-        const Bounds inside = bounds_of(bounds, n, maps);
-        const int column = place.column * window.stride_horizontal - window.left;
-        const Range columns = clip(column, window.width, inside.left, inside.right);
-        for (int p = blockIdx.y; p < maps.rows; p += gridDim.y) {
-            const int row = p * window.stride_vertical - window.top;
-            const Range rows = clip(row, window.height, inside.top, inside.bottom);
-            if (rows.empty() || columns.empty()) continue;  // touches no cell, whatever its switch
-            const auto which =
-                load<width>(switches + at(n, p, place.column, place.channel, maps.rows, maps.columns, maps.channels));
-#pragma unroll
-            for (int i = 0; i < width; ++i) {
-                const int r = row + which[i] / window.width, s = column + which[i] % window.width;
-                fault |= r < rows.begin || r >= rows.end || s < columns.begin || s >= columns.end;
-            }
-        }
-    }
-    if (fault) atomicOr(bad, 1);
-}
-
 // Output: the larger map (height, width). A cell asks the windows that cover it whether they chose it.
 template <class T, int width, bool last_wins>
 __global__ void __launch_bounds__(256, 4)
@@ -106,9 +64,9 @@ max_unpool_kernel(T* __restrict__ x, const T* __restrict__ y, const std::uint8_t
     }
 }
 
-// Output (rows, columns).
+// Output (rows, columns). For compute capability 10.0 a division is a call: four blocks' registers would be too few.
 template <class T, int width>
-__global__ void __launch_bounds__(256, 4)
+__global__ void __launch_bounds__(256, sizeof(T) == 8 ? 2 : 3)
 average_pool_kernel(T* __restrict__ y, const T* __restrict__ x, const Bounds* __restrict__ bounds,
                     const Bounds* __restrict__ counted, Maps maps, Windows window) {
     const Place<width> place(maps.columns, maps.channels);
@@ -140,7 +98,7 @@ average_pool_kernel(T* __restrict__ y, const T* __restrict__ x, const Bounds* __
 
 // Output: the larger map (height, width); a cell sums dy / count of the windows that cover it.
 template <class T, int width>
-__global__ void __launch_bounds__(256, 4)
+__global__ void __launch_bounds__(256, sizeof(T) == 8 ? 2 : 3)
 average_pool_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy, const Bounds* __restrict__ bounds,
                              const Bounds* __restrict__ counted, Maps maps, Windows window) {
     const Place<width> place(maps.width, maps.channels);
@@ -242,13 +200,6 @@ global_max_pool_gradient_kernel(T* __restrict__ dx, const T* __restrict__ dy,
 
 // --------------------------------------------------------------------------------------- launchers
 
-// One launch of the row-wise geometry above, for an output of `rows` x `columns`.
-template <int width>
-Launch over_rows(const Maps& maps, int rows, int columns, void* stream) {
-    return {{blocks_x(std::int64_t(columns) * (maps.channels / width), 256), blocks_yz(rows), blocks_yz(maps.batch)},
-            256, stream};
-}
-
 template <class T>
 bool vectorises(int channels, const T* a, const T* b, const std::uint8_t* switches = nullptr) {
     return channels % full_width<T> == 0 && aligned(a, 16) && aligned(b, 16) && aligned(switches, full_width<T>);
@@ -267,18 +218,6 @@ void max_pool(T* y, std::uint8_t* switches, const T* x, const Bounds* bounds, co
     else
         launch(over_rows<1>(maps, maps.rows, maps.columns, stream), max_pool_kernel<T, 1>, y, switches, x, bounds, maps,
                window);
-}
-
-void check_switches(std::int32_t* bad, const std::uint8_t* switches, const Bounds* bounds, const Maps& maps,
-                    const Windows& window, void* stream) {
-    check(maps, window);
-    check_area(window);
-    if (maps.channels % 16 == 0 && aligned(switches, 16))
-        launch(over_rows<16>(maps, maps.rows, maps.columns, stream), check_switches_kernel<16>, bad, switches, bounds,
-               maps, window);
-    else
-        launch(over_rows<1>(maps, maps.rows, maps.columns, stream), check_switches_kernel<1>, bad, switches, bounds,
-               maps, window);
 }
 
 template <class T>

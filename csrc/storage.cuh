@@ -121,6 +121,20 @@ __device__ __forceinline__ void store(T* address, const Vector<Wide<T>, width>& 
     *reinterpret_cast<Vector<T, width>*>(address) = stored;
 }
 
+// Keeps a vector's load one access. NVVM for compute capability 10.0 and up else loads element by element what branches
+// ask for one by one.
+template <class T, int width>
+__device__ __forceinline__ void keep_whole([[maybe_unused]] Vector<T, width>& vector) {
+#ifdef __CUDACC__
+#pragma unroll
+    for (int i = 0; i < width; ++i)
+        if constexpr (std::is_same_v<T, double>)
+            asm volatile("" : "+d"(vector[i]));
+        else
+            asm volatile("" : "+f"(vector[i]));
+#endif
+}
+
 template <class T>
 constexpr int full_width = 16 / int(sizeof(T));
 

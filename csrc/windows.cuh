@@ -51,7 +51,8 @@ __device__ __forceinline__ Vector<Wide<T>, width> unpooled(const T* y, const std
 #pragma unroll 1
         for (int q = across.begin; q < across.end; ++q) {
             const std::int64_t from = at(n, p, q, channel, maps.rows, maps.columns, maps.channels);
-            const auto value = load<width>(y + from);
+            auto value = load<width>(y + from);
+            keep_whole(value);
             const auto which = load<width>(switches + from);
             const int code = (r + window.top - p * window.stride_vertical) * window.width + s + window.left -
                              q * window.stride_horizontal;
@@ -60,6 +61,27 @@ __device__ __forceinline__ Vector<Wide<T>, width> unpooled(const T* y, const std
                 if (which[i] == code) total[i] = last_wins ? value[i] : total[i] + value[i];
         }
     return total;
+}
+
+// A row of an output array, cut into vectors of `width` channels: 256 threads along the row's vectors
+// (channels fastest, so neighbours read neighbours), y steps through rows, z through images.
+template <int width>
+struct Place {
+    int column, channel;
+    bool valid;
+    __device__ Place(int columns, int channels) {
+        const unsigned vectors = unsigned(channels) / width, item = blockIdx.x * blockDim.x + threadIdx.x;
+        column = int(item / vectors);
+        channel = int(item % vectors) * width;
+        valid = column < columns;
+    }
+};
+
+// One launch of that geometry, for an output of `rows` x `columns`.
+template <int width>
+inline Launch over_rows(const Maps& maps, int rows, int columns, void* stream) {
+    return {{blocks_x(std::int64_t(columns) * (maps.channels / width), 256), blocks_yz(rows), blocks_yz(maps.batch)},
+            256, stream};
 }
 
 inline void check(const Maps& maps, const Windows& window) {

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from zfcore import layers
 from zfcore.data import Arrays, ImageFolder
+from zfcore.kernels import strongest
 from zfcore.network import Network
 from zfcore.preprocessing import Preprocessing
 from zfcore.study import forecast as forecasts
+from zfcore.study import patches
 from zfcore.study import scan as scanning
 from zfcore.study import top as tops
 from zfcore.study.atlas import Atlas, AtlasError
@@ -111,11 +113,12 @@ def test_patches_are_the_receptive_fields(whole: Atlas, layer: str) -> None:
 @pytest.mark.parametrize("batch", [1, 4])
 def test_when_patches_are_cut_changes_nothing(whole: Atlas, recent: int, batch: int,
                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tops, "RECENT", recent)
-    cut, cuts = tops.Collector._cut, []
-    monkeypatch.setattr(tops.Collector, "_cut", lambda self: (cuts.append(self.layer), cut(self))[1])
+    monkeypatch.setattr(patches, "RECENT", recent)
+    cut, cuts = tops.Collector.cut, []
+    monkeypatch.setattr(tops.Collector, "cut", lambda self, shelf: (cuts.append(self.layer), cut(self, shelf))[1])
     labels = np.arange(len(IMAGES)) % 4
     again = scan(NET, Arrays(IMAGES, labels, class_names=list("abcd")), LAYERS, 5, batch_size=batch, progress=False)
+    assert all(isinstance(part.held, np.ndarray) for part in again.layers.values())
     assert same(whole, again) and len(cuts) > len(LAYERS)
 
 
@@ -430,8 +433,15 @@ def test_merging_is_a_commutative_monoid(data: st.DataObject, top: int, count: i
 
 def test_a_wrong_order_would_be_noticed(monkeypatch: pytest.MonkeyPatch, whole: Atlas) -> None:
     """If ties went to the last image, the comparison with the full sort would fail."""
-    monkeypatch.setattr(tops, "order", lambda values, images, rows, columns:
-                        np.lexsort((-images, -values), axis=-1))
+    right = strongest.keep_strongest
+
+    def last_first(values: Any, rows: Any, columns: Any, numbers: Any, kept: Any, images: Any, *rest: Any) -> bool:
+        images[images >= 0] = 1000 - images[images >= 0]
+        found = right(values, rows, columns, 1000 - numbers, kept, images, *rest)
+        images[images >= 0] = 1000 - images[images >= 0]
+        return found
+
+    monkeypatch.setattr(strongest, "keep_strongest", last_first)
     wrong = scan(NET, Arrays(IMAGES, np.arange(len(IMAGES)) % 4, class_names=list("abcd")), LAYERS, 5,
                  progress=False)
     assert not same(wrong, whole)

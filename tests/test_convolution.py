@@ -12,7 +12,7 @@ from reference import convolution as reference
 from zfcore import ops
 from zfcore.backends import numba as backend
 from zfcore.kernels import convolution as convolutions
-from zfcore.kernels import threads
+from zfcore.kernels import threads, zeros
 
 UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 FORWARD, INPUT, WEIGHT = "forward", "input gradient", "weight gradient"
@@ -406,10 +406,11 @@ def test_leaving_zeros_out_changes_no_bit(case, dtype, monkeypatch):
     for share in (0, 0.1, 0.6):
         x, weight, dy = sparse(case, dtype, share)
         found = []
-        for threshold in (0.0, 2.0):
-            monkeypatch.setattr(convolutions, "PRESENT", threshold)
+        for threshold, finite in ((0.0, lambda _: False), (0.0, zeros.is_finite), (2.0, zeros.is_finite)):
+            monkeypatch.setattr(zeros, "PRESENT", threshold)
+            monkeypatch.setattr(convolutions, "is_finite", finite)  # if they are not, padding is multiplied too
             found.append(ops.convolution_input_gradient(dy, weight, x.shape, **case.settings))
-        assert found[0].tobytes() == found[1].tobytes()
+        assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()
 
 
 def test_long_sums_and_wide_outputs_leave_zeros_out(monkeypatch):
@@ -417,7 +418,7 @@ def test_long_sums_and_wide_outputs_leave_zeros_out(monkeypatch):
     weight = rng.standard_normal((300, 3, 3, 600)).astype(np.float32)
     dy = rng.standard_normal((2, 4, 4, 300)).astype(np.float32) * (rng.random((2, 4, 4, 300)) < 0.2)
     dense = ops.convolution_input_gradient(dy.astype(np.float32) + 0, weight, (2, 6, 6, 600))
-    monkeypatch.setattr(convolutions, "PRESENT", 0.0)
+    monkeypatch.setattr(zeros, "PRESENT", 0.0)
     assert dense.tobytes() == ops.convolution_input_gradient(dy.astype(np.float32), weight, (2, 6, 6, 600)).tobytes()
 
 

@@ -248,8 +248,15 @@ def test_switches(cuda):
     x = cuda.asarray(np.ones((1, 6, 6, 2), np.float32))
     y, switches = ops.max_pool(x, window=3, stride=2)
     flat = ops.switches_to_flat(switches, x.shape, window=3, stride=2)
+    stand_in.copies.clear()
     again = ops.switches_from_flat(flat, x.shape, window=3, stride=2)
+    same(cuda.to_numpy(ops.switches_to_flat(again, x.shape, window=3, stride=2)), cuda.to_numpy(flat))
+    same(cuda.to_numpy(ops.pool_at(x, switches, window=3, stride=2)), cuda.to_numpy(y))
     same(cuda.to_numpy(again), cuda.to_numpy(switches))
+    assert stand_in.copies["down"] == 6 and not stand_in.copies["up"]  # those of this test
+    assert stand_in.copies["read"] == 5  # flags, and the least and largest index
+    with pytest.raises(IndexError, match="outside its window"):
+        ops.switches_from_flat(flat * 0, x.shape, window=3, stride=2)
     stand_in.copies.clear()
     ops.max_unpool(y, switches, x.shape, window=3, stride=2, trusted=True)
     assert not stand_in.copies

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import docs_world
@@ -56,6 +58,15 @@ def test_links_lead_somewhere(page: Path) -> None:
             headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
             assert anchor in slugs, target
+
+
+def test_tables_of_speed_are_what_was_measured() -> None:
+    if not (ROOT / "benchmarks" / "results").is_dir():
+        pytest.skip("no results of benchmarks, as in a source distribution")
+    checked = subprocess.run([sys.executable, "-m", "benchmarks.tables", "--check"], cwd=ROOT, capture_output=True,
+                             text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert (ROOT / "docs" / "performance.md").read_text("utf-8").count("<!-- end -->") >= 4
 
 
 def test_every_page_is_in_the_site() -> None:

@@ -102,6 +102,7 @@ def test_pool_at_is_the_adjoint_of_unpooling() -> None:
     assert (up * other).sum() == (values * ops.pool_at(other, switches, window=(3, 2))).sum()
     with pytest.raises(IndexError):
         ops.pool_at(x, np.full_like(switches, 6), window=(3, 2))
+    assert ops.pool_at(x[:0], switches[:0], window=(3, 2)).shape == (0, *y.shape[1:])
 
 
 def test_broadcasting_and_its_adjoint() -> None:

@@ -19,6 +19,7 @@ def test_channel_order_mean_and_scale() -> None:
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(Preprocessing().apply(PIXELS), PIXELS)
+    assert Preprocessing("BGR", mean=(1, 2, 3)).apply(PIXELS[:0]).shape == (0, 11, 9, 3)
     gray = PIXELS[..., :1]
     np.testing.assert_array_equal(Preprocessing("L", mean=128.0).apply(gray), gray.astype(np.float32) - 128)
 
@@ -58,6 +59,20 @@ def test_description_travels_as_json() -> None:
 def test_bad_descriptions(options: dict[str, object], what: str) -> None:
     with pytest.raises(ValueError, match=f"Preprocessing: {what}"):
         Preprocessing(**options)
+
+
+@pytest.mark.parametrize("mean", [7.5, (1.0, 2.0, 3.0), np.random.default_rng(1).random((11, 9, 3)) * 255])
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_numbers_go_where_they_are_wanted(mean: object, channels: str) -> None:
+    preprocessing = Preprocessing(channels, mean=mean, scale=(0.7, 1.0, 1.1))
+    ordered = PIXELS[..., ::-1] if channels == "BGR" else PIXELS
+    expected = (ordered.astype(np.float32) - np.float32(mean)) * np.float32([0.7, 1.0, 1.1])
+    found = np.full((5, 11, 9, 3), np.nan, np.float32)
+    assert preprocessing.apply(PIXELS, out=found[1:4]).base is found
+    assert np.array_equal(found[1:4], expected) and np.isnan(found[[0, 4]]).all()
+    for out in (found, found[1:4].astype(np.float64), found.transpose(0, 2, 1, 3)[:3], found[1:4, :, ::-1]):
+        with pytest.raises(ValueError, match="Preprocessing: out"):
+            preprocessing.apply(PIXELS, out=out)
 
 
 def test_bad_pixels_and_configurations() -> None:

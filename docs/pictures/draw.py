@@ -27,7 +27,7 @@ def draw(folder: Path, target: Path) -> None:
             for place, index in enumerate(order)}
     chosen = sorted(sorted(order, key=lambda index: rank[index])[:COUNT])
     projections = atlas.project("deconvnet", layers=[layer], maps=chosen)[layer]
-    cards = [card_pictures(pixels, part.patches[index], part.origins[index], atlas.image_shape,
+    cards = [card_pictures(pixels, part.cut(index), part.origins[index], atlas.image_shape,
                            atlas.preprocessing.channels, background=34)[:2]
              for pixels, index in zip(projections, chosen, strict=True)]
     png(target, atlas_picture(cards, [f"{layer}:{index}" for index in chosen], columns=4))

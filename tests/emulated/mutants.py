@@ -1,20 +1,25 @@
 """Change the kernels in one place at a time: the recorded calls or a sanitizer must notice.
 
-    make mutants        (python tests/emulated/mutants.py [--only TEXT] [--part I/N] [--missing])
+    make mutants        (python tests/emulated/mutants.py [--only TEXT] [--part I/N] [--missing] [--jobs N])
 
 Each mutant is compiled into the replay program: plain first, then for ThreadSanitizer, then for
-AddressSanitizer, until one of them fails. Prints a table and the share caught; fails under 95 %. The report beside this
-file keeps the last verdict on every mutant of the list, so the list may be run in pieces.
+AddressSanitizer, until one of them fails in a call of an operation that the changed file holds (the others' calls could
+only notice more). Prints a table and the share caught; fails under 95 %. The report beside this file keeps the last
+verdict on every mutant of the list, so the list may be run in pieces.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +31,8 @@ KINDS = {"plain": ["-O1"], "thread": ["-O1", "-fsanitize=thread", "-DZF_THREAD_S
 
 SYNC = "__syncthreads();"
 # Headers, and the kernels that show their mutants.
-SHOWN_BY = {"device": "update", "gather": "convolution", "storage": "activation", "windows": "pooling"}
+SHOWN_BY = {"device": "update", "gather": "convolution", "storage": "activation", "windows": "pooling",
+            "tensor_tiles": "convolution_tensor"}
 # file, text, replacement, which occurrence of the text (from 0)
 MUTANTS = [
     ("pooling", SYNC, "", 0),
@@ -43,7 +49,11 @@ MUTANTS = [
     ("pooling", "counts.left, counts.right).size()", "inside.left, inside.right).size()", 0),
     ("pooling", "item / channels % cells", "item / channels", 0),
     ("pooling", "for (int s = 1; s < segments", "for (int s = 2; s < segments", 0),
-    ("pooling", "|| r >= rows.end ", "", 0),
+    ("switches", "|| r >= rows.end ", "", 0),
+    ("switches", "column + which % window.width;", "column + which % window.height;", 0),
+    ("switches", "r * window.width + s", "r * window.height + s", 0),
+    ("switches", "flat[i] >= 0 && r", "r", 0),
+    ("switches", "s < window.width;", "s <= window.width;", 0),
     ("pooling", "i < end; ++i, cell", "i <= end; ++i, cell", 0),
     ("gather", SYNC, "", 0),
     ("gather", "within(r, g.in_rows)", "within(r, g.in_rows + 1)", 0),
@@ -52,6 +62,7 @@ MUTANTS = [
     ("gather", "put(half ^ 1);", "put(half);", 0),
     ("gather", "relu && value <= 0", "relu", 0),
     ("gather", "channel = group * g.depth + signal.low", "channel = signal.low", 0),
+    ("gather", "signal.high * g.down.tap_step", "signal.high * g.across.tap_step", 0),
     ("gather", "filter < g.width)\n", "filter <= g.width)\n", 0),
     ("gather", "image.quotient < g.batch ? int(image.quotient) : -1", "int(image.quotient)", 0),
     ("convolution", "int((axis.first + before -", "int((axis.first -", 0),
@@ -60,6 +71,21 @@ MUTANTS = [
     ("linear", "totals[i][j] += results[i][j]", "totals[i][j] = results[i][j]", 0),
     ("linear", "i < pieces; ++i", "i < pieces - 1; ++i", 0),
     ("linear", "min(begin + piece, terms_of(g))", "begin + piece", 0),
+    ("linear_tensor", "term < end && own_row + 32 * i < rows", "own_row + 32 * i < rows", 0),
+    ("linear_tensor", "own_row + 32 * i < rows;", "true;", 0),
+    ("linear_tensor", "term < end && column < columns", "column < columns", 0),
+    ("linear_tensor", "column = own_column + 32 * i", "column = own_column", 0),
+    ("linear_tensor", "line = t / wide + terms_apart * i", "line = t / wide", 0),
+    ("linear_tensor", "first_column + column < columns", "column < columns", 0),
+    ("linear_tensor", "int(blockIdx.z) * piece", "0", 0),
+    ("linear_tensor", "min(begin + piece, terms)", "terms", 0),
+    ("linear_tensor", "totals[i / 16][i / 4 % 4][i % 4] +=", "totals[i / 16][i / 4 % 4][i % 4] =", 0),
+    ("linear_tensor", "results[i / 16][i / 4 % 4][i % 4] = 0;", "", 0),
+    ("linear_tensor", "left = piece / step<T>;\n                ", "left = 1;\n                ", 0),
+    ("linear_tensor", "first_row + warp / 2 * 32 < rows", "first_row + warp / 2 * 32 < rows - 1", 0),
+    ("linear_tensor", "std::int64_t(blockIdx.z) * rows + down", "down", 0),
+    ("linear_tensor", "columns % 2 == 0 && (sums", "(sums", 0),
+    ("linear_tensor", "relu && value <= 0", "relu", 0),
     ("weight_gradient", "at.middle * shape.stride_vertical", "at.low * shape.stride_vertical", 0),
     ("weight_gradient", "filter / filters * channels + weight % channels", "weight % channels", 0),
     ("weight_gradient", "int part = 0; part < parts", "int part = 1; part < parts", 0),
@@ -73,15 +99,17 @@ MUTANTS = [
     ("chains", "rectify && value <= 0", "value <= 0", 0),
     ("chains", "rounded<T>(total[0])", "total[0]", 0),
     ("chains", "|| s >= inside.right", "", 0),
-    ("convolution_tensor", SYNC, "", 0),
-    ("convolution_tensor", "copies_wait<stages - 2>", "copies_wait<stages - 1>", 0),
-    ("convolution_tensor", "row + 8 * (matrix & 1) + line, (2 * k + (matrix >> 1))",
+    ("tensor_tiles", SYNC, "", 0),
+    ("tensor_tiles", "copies_wait<stages - 2>", "copies_wait<stages - 1>", 0),
+    ("tensor_tiles", "row + 8 * (matrix & 1) + line, (2 * k + (matrix >> 1))",
      "row + 8 * (matrix >> 1) + line, (2 * k + (matrix & 1))", 0),
-    ("convolution_tensor", "16 * k + 8 * (matrix >> 1) + line", "16 * k + 8 * (matrix & 1) + line", 0),
-    ("convolution_tensor", "load_matrices<true>(b", "load_matrices<false>(b", 0),
-    ("convolution_tensor", "2 * (j % 2) + 1]", "2 * (j % 2)]", 0),
+    ("tensor_tiles", "16 * k + 8 * (matrix >> 1) + line", "16 * k + 8 * (matrix & 1) + line", 0),
+    ("tensor_tiles", "load_matrices<true>(b", "load_matrices<false>(b", 0),
+    ("tensor_tiles", "2 * (j % 2) + 1]", "2 * (j % 2)]", 0),
     ("convolution_tensor", "lane / 4 + 8 * half", "lane / 4 * 2 + half", 1),
-    ("convolution_tensor", "*free = memory + (stages - 1) * size", "*free = memory + (stages - 2) * size", 0),
+    ("tensor_tiles", "*free = memory + (stages - 1) * size", "*free = memory + (stages - 2) * size", 0),
+    ("convolution_tensor", "at.high * g.down.tap_step", "at.high * g.across.tap_step", 0),
+    ("convolution_tensor", "tap.high * shape.dilation_vertical", "tap.high * shape.dilation_horizontal", 0),
     ("convolution_tensor", "own_filter + 32 * i < g.width", "own_filter < g.width", 0),
     ("convolution_tensor", "has_term && within(place", "within(place", 0),
     ("convolution_tensor", "g.width % 2 == 0 && g.out_channels", "g.out_channels", 0),
@@ -107,6 +135,15 @@ MUTANTS = [
     ("update", "- rate * step :", "+ rate * step :", 0),
     ("update", "(keeps ? kept[i] : weight[first + i]) * scale", "(keeps ? kept[i] : weight[first + i])", 0),
     ("update", "if (!keeps && !copy && scale == T(1)) return;", "if (scale == T(1)) return;", 0),
+    ("update", SYNC, "", 1),
+    ("update", "losses[i] - losses[i] == 0", "losses[i] == losses[i]", 0),
+    ("update", "i < size; i += 256)\n        if", "i < size - 1; i += 256)\n        if", 0),
+    ("update", "wrong += __shfl_xor_sync", "wrong = __shfl_xor_sync", 0),
+    ("update", "i < 8; ++i) wrong", "i < 7; ++i) wrong", 0),
+    ("update", "wrong > 0 ? no_step", "wrong > 1 ? no_step", 0),
+    ("update", "|| is_nan(given(rate))", "", 0),
+    ("update", "|| is_nan(given(rate))", "", 1),
+    ("update", "if (is_nan(given(rate))) return;", "", 0),
     ("device", "setting.address ? *setting.address : setting.value", "setting.value", 0),
     ("activation", "round < 10", "round < 9", 0),
     ("activation", "y > 0 && !(dy <= 0)", "y > 0 && dy > 0", 0),
@@ -116,13 +153,27 @@ MUTANTS = [
 ]
 
 
-def run(command: list[str | Path], limit: int = 600) -> int | None:
-    """A command's exit status; None: stopped after `limit` seconds."""
+def run(program: Path, calls: Path, unit: str, limit: int = 600) -> int | None:
+    """The exit status of a replay of the unit's calls; None: stopped after `limit` seconds."""
     try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=limit,
-                              env={**os.environ, "ZFCORE_REPLAY": "first"}).returncode
+        return subprocess.run([program, calls, "1"], capture_output=True, check=False, timeout=limit,
+                              env={**os.environ, "ZFCORE_REPLAY": "first",
+                                   "ZFCORE_OPERATIONS": "".join(f"{name}," for name in operations(unit))}).returncode
     except subprocess.TimeoutExpired:
         return None
+
+
+@cache
+def operations(unit: str) -> list[str]:
+    """The operations whose launchers a file holds; tensor-core files: those that may call it."""
+    every = re.findall(r'define\("(\w+)"', (ROOT / "bindings/operations.h").read_text())
+    source = (ROOT / f"csrc/{unit}.cu").read_text()
+    family = unit.removesuffix("tensor") if unit.endswith("_tensor") else None
+    found = [name for name in every
+             if re.search(rf"^void {name}\(", source, re.M) or (family and name.startswith(family))]
+    if not found:
+        sys.exit(f"{unit}.cu holds no operation: which ones show its mutants?")
+    return found
 
 
 def objects(kind: str) -> dict[str, Path]:
@@ -143,28 +194,38 @@ def objects(kind: str) -> dict[str, Path]:
     return made
 
 
+@cache
+def sound(kind: str, unit: str, calls: Path) -> bool:
+    """Whether the unchanged program of a kind finds nothing in the unit's calls; else no verdict of its counts."""
+    program = BUILD / f"mutants/{kind}-{unit}"
+    subprocess.run([*BASE, *KINDS[kind], *objects(kind).values(), "-o", program], check=True)
+    return run(program, calls, unit) == 0
+
+
 def verdict(mutant: tuple[str, str, str, int], kinds: dict[str, dict[str, Path]], calls: Path) -> str:
     """Which program noticed, "HANGS" or "SURVIVED"."""
     name, text, replacement, which = mutant
-    folder = BUILD / "mutants/csrc"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(ROOT / "csrc", folder)
     unit = SHOWN_BY.get(name, name)
-    file = folder / (f"{name}.cuh" if name in SHOWN_BY else f"{name}.cu")
-    pieces = file.read_text().split(text)
-    if len(pieces) < which + 2:
-        sys.exit(f"{file.name} no longer holds {text!r}: bring the list up to date")
-    file.write_text(text.join(pieces[:which + 1]) + replacement + text.join(pieces[which + 1:]))
-    for kind, made in kinds.items():
-        changed, program = BUILD / "mutants/changed.o", BUILD / "mutants/replay"
-        subprocess.run([*BASE, *KINDS[kind], "-x", "c++", "-c", folder / f"{unit}.cu", "-o", changed], check=True)
-        others = [path for stem, path in made.items() if stem != unit]
-        subprocess.run([*BASE, *KINDS[kind], changed, *others, "-o", program], check=True)
-        status = run([program, calls, "1"])
-        if status:
-            return kind
-        if status is None:
-            return "HANGS"
+    with tempfile.TemporaryDirectory(dir=BUILD / "mutants") as scratch:
+        folder = Path(scratch) / "csrc"
+        shutil.copytree(ROOT / "csrc", folder)
+        file = folder / (f"{name}.cuh" if name in SHOWN_BY else f"{name}.cu")
+        pieces = file.read_text().split(text)
+        if len(pieces) < which + 2:
+            sys.exit(f"{file.name} no longer holds {text!r}: bring the list up to date")
+        file.write_text(text.join(pieces[:which + 1]) + replacement + text.join(pieces[which + 1:]))
+        for kind, made in kinds.items():
+            changed, program = Path(scratch) / "changed.o", Path(scratch) / "replay"
+            subprocess.run([*BASE, *KINDS[kind], "-x", "c++", "-c", folder / f"{unit}.cu", "-o", changed], check=True)
+            others = [path for stem, path in made.items() if stem != unit]
+            subprocess.run([*BASE, *KINDS[kind], changed, *others, "-o", program], check=True)
+            status = run(program, calls, unit)
+            if status != 0 and not sound(kind, unit, calls):
+                sys.exit(f"{kind}: the unchanged kernels of {unit}.cu fail, too")
+            if status:
+                return kind
+            if status is None:
+                return "HANGS"
     return "SURVIVED"
 
 
@@ -196,20 +257,22 @@ def main() -> int:
     parser.add_argument("--only", default="", help="mutants whose file name holds this")
     parser.add_argument("--part", default="1/1", help="I/N: every N-th mutant from the I-th on")
     parser.add_argument("--missing", action="store_true", help="mutants that the report has no verdict on")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants compiled and run at a time")
     options = parser.parse_args()
     calls = BUILD / "calls.bin"
     begin = time.monotonic()
-    kinds = {kind: objects(kind) for kind in KINDS}
+    with ThreadPoolExecutor(options.jobs) as pool:
+        kinds = dict(zip(KINDS, pool.map(objects, KINDS), strict=True))
     part, parts = map(int, options.part.split("/"))
     done = known() if options.missing else {}
     chosen = [mutant for mutant in MUTANTS if options.only in mutant[0] and line_of(mutant) not in done]
     chosen = chosen[part - 1::parts]
     caught = 0
-    for mutant in chosen:
-        result = verdict(mutant, kinds, calls)
-        caught += result != "SURVIVED"
-        keep({line_of(mutant): result})
-        print(f"{result:9} {line_of(mutant)}", flush=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for mutant, result in zip(chosen, pool.map(lambda each: verdict(each, kinds, calls), chosen), strict=True):
+            caught += result != "SURVIVED"
+            keep({line_of(mutant): result})
+            print(f"{result:9} {line_of(mutant)}", flush=True)
     print(f"{caught} of {len(chosen)} mutants caught, {time.monotonic() - begin:.0f} s")
     print(f"{REPORT.relative_to(ROOT)}: {keep({})}")
     return int(caught < 0.95 * len(chosen))

@@ -3,7 +3,7 @@
 //
 //     replay FILE [SEED ...]    each seed is another schedule of every call
 //
-// ZFCORE_REPLAY=first ends it with the first failure, for mutants.
+// For mutants: ZFCORE_REPLAY=first ends it with the first failure, ZFCORE_OPERATIONS=a,b, runs the calls of these alone.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -147,11 +147,15 @@ int main(int count, char** words) {
     int failures = 0;
     const char* wanted = std::getenv("ZFCORE_REPLAY");
     const bool only_first = wanted && !std::strcmp(wanted, "first");
+    const char* named = std::getenv("ZFCORE_OPERATIONS");
+    const std::string only = named ? named : "";
+    const auto chosen = [&](const std::string& name) { return only.empty() || ("," + only).find("," + name + ",") != only.npos; };
     while (reader.file.peek() != std::ifstream::traits_type::eof()) {
         if (only_first && failures) return 1;
         const std::string name = reader.text();
         std::vector<Argument> arguments(std::size_t(reader.value<std::int64_t>()));
         for (Argument& argument : arguments) argument = read_argument(reader);
+        if (!chosen(name)) continue;
         for (const std::uint64_t seed : seeds) {
             std::vector<std::unique_ptr<char[]>> memory;
             for (Argument& argument : arguments) {
@@ -182,7 +186,7 @@ int main(int count, char** words) {
     int total = 0;
     for (const auto& [name, times] : done) total += times;
     for (const auto& [name, call] : calls)
-        if (!done.count(name)) {
+        if (chosen(name) && !done.count(name)) {
             ++failures;
             std::cerr << name << ": no call was recorded\n";
         }

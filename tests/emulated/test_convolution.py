@@ -24,6 +24,7 @@ CASES = [
     ((2, 3, 40, 17), 66, (3, 5), 1, (1, 2), 1, 1),
     ((2, 9, 7, 12), 24, (3, 2), 2, (1, 0), 1, 4),
     ((1, 5, 6, 22), 22, (2, 2), 1, 0, 1, 2),
+    ((1, 10, 12, 5), 9, (3, 2), 1, (2, 1), (2, 3), 1),
 ]
 DTYPES = (np.float32, np.float64)
 
@@ -66,9 +67,9 @@ def test_a_row_does_not_depend_on_the_others():
     generator = np.random.default_rng(0)
     x, weight = (generator.standard_normal(shape).astype(np.float32) for shape in ((3, 1100), (30, 1100)))
     emulated = backends.get("emulated")
-    elements = emulated.extension.linear_workspace(3, 30, 1100)
+    elements = emulated.extension.linear_workspace(3, 30, 1100, 0)
     assert elements == 3 * 3 * 30
-    assert emulated.extension.linear_workspace(64 * 128, 30, 1100) == 0  # enough blocks without
+    assert emulated.extension.linear_workspace(64 * 128, 30, 1100, 0) == 0  # enough blocks without
     results = []
     for rows, workspace in ((3, emulated.empty(elements, np.float32)), (3, None), (1, None)):
         results.append(emulated.empty((rows, 30), np.float32))

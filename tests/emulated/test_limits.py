@@ -40,6 +40,7 @@ def test_convolutions():
 def test_linear_layers():
     y, one = Claimed(1, 2**23), Claimed(1, 1)
     refuse("too many inputs or outputs", "linear_forward", y, None, one, Claimed(2**23, 1), None, False, 0)
+    refuse("too many inputs or outputs", "linear_forward", y, None, one, Claimed(2**23, 1), None, False, 1)
 
 
 def test_pooling_and_normalisation():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,28 @@ def test_max_pool_and_unpool(agree, shape, window, stride, padding, ceil_mode, d
     signal = np.random.default_rng(1).standard_normal(y.shape).astype(dtype)
     for overlap in ("sum", "last"):
         agree(ops.max_unpool, signal, switches, shape, **options, overlap=overlap)
+    flat = agree(ops.switches_to_flat, switches, shape, **options)
+    np.testing.assert_array_equal(agree(ops.switches_from_flat, flat, shape, **options), switches)
+    agree(ops.pool_at, signal if shape == signal.shape else values(shape, dtype, 6), switches, **options)
+
+
+def test_flat_indices_outside_their_windows():
+    """Each border of a window, by one; the others are converted all the same, the bad ones to 0."""
+    emulated = backends.get("emulated")
+    windows = ((2, 3), (2, 3), (1, 1))  # of a map 3 x 6: window (1, 1) has rows 1 and 2, columns 2, 3 and 4
+    for row, column, right in ((1, 2, True), (2, 4, True), (0, 3, False), (3, 3, False), (1, 1, False), (2, 5, False)):
+        flat = np.tile(np.array([[0, 2], [7, 9]])[None, ..., None], (1, 1, 1, 2))
+        flat[0, 1, 1, 0] = row * 6 + column
+        switches = emulated.empty(flat.shape, np.uint8)
+        assert emulated.switches_from_flat(switches, flat, 6, *windows) == right
+        expected = [4, 3, 2, (row - 1) * 3 + column - 2 if right else 0]
+        np.testing.assert_array_equal(switches[0, ..., 0].ravel(), expected)
+        with pytest.raises(IndexError, match="flat is") if not right else contextlib.nullcontext():
+            ops.switches_from_flat(flat, (1, 3, 6, 2), window=(2, 3), stride=(2, 3), padding=1, backend=emulated)
+    for wrong in (-1, -2**40, 2**40):
+        flat[0, 0, 0, 1] = wrong
+        assert not emulated.switches_from_flat(switches, flat, 6, *windows)
+        assert switches[0, 0, 0, 1] == 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

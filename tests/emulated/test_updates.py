@@ -83,7 +83,8 @@ def test_a_guarded_rate(dtype):
     """Rates as they came while all losses are finite, else NaN: and then nothing is written, by any update."""
     settings, guarded = np.array([0.1, 0.3, 1e300]), emulated.empty(3, np.float64)
     losses = np.random.default_rng(0).standard_normal(700).astype(dtype)
-    for place, value, fine in ((0, 1.0, True), (699, np.nan, False), (300, np.inf, False), (31, -np.inf, False)):
+    for place, value, fine in ((0, 1.0, True), (699, np.nan, False), (300, np.inf, False), (31, -np.inf, False),
+                               (255, np.nan, False)):
         given = losses.copy()
         given[place] = value
         run("guard_settings", guarded, settings, given)

@@ -37,6 +37,8 @@ def calls(cuda: Any, ops: Any, tile: Any) -> None:
             y, switches = ops.max_pool(x, window=3, stride=2, ceil_mode=True)
             for overlap in ("sum", "last"):
                 ops.max_unpool(y, switches, x.shape, window=3, stride=2, overlap=overlap)
+            flat = ops.switches_to_flat(switches, x.shape, window=3, stride=2)
+            ops.switches_from_flat(flat, x.shape, window=3, stride=2)
             mean = ops.average_pool(x, window=3, stride=2)
             ops.average_pool_gradient(mean, x.shape, window=3, stride=2)
             ops.global_average_pool_gradient(ops.global_average_pool(x), x.shape)
@@ -95,6 +97,10 @@ def further(cuda: Any) -> None:
         wide = np.float32
         room = cuda.empty(cuda.extension.weight_gradient_workspace(weight, y, x, *sizes), wide)
         run("convolution_weight_gradient", cuda.empty(weight.shape, wide), room, y, x, *sizes, precision)
+        rows, filters = x.reshape(4, 720), weight.reshape(8, 720)
+        y, room = cuda.empty((4, 8), dtype), cuda.empty(cuda.extension.linear_workspace(4, 8, 720, precision), wide)
+        run("linear_forward", y, room, rows, filters, None, True, precision)
+        run("linear_input_gradient", cuda.empty(rows.shape, dtype), None, y, filters, precision)
     cuda.pad_channels(cuda.empty((6, 4), np.float32), array(6, 3))
     x, weight = array(2, 9, 10, 3), array(8, 3, 3, 3)
     y, switches = cuda.empty((2, 4, 4, 8), np.float32), cuda.empty((2, 4, 4, 8), np.uint8)

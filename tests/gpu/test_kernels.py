@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from types import ModuleType
 
 import numpy as np
@@ -45,6 +46,25 @@ def test_bad_switches(cuda, channels):
     switches[1, 2, 2, channels - 1] = 200
     with pytest.raises(IndexError):
         ops.max_unpool(y, switches, (2, 7, 7, channels), window=3, stride=2)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float16", "bfloat16"])
+def test_a_row_of_a_linear_layer_is_its_own(cuda, precision):
+    """Few rows have their pieces of terms in many blocks, many (too many for the stand-in) in one: the same bits."""
+    generator = np.random.default_rng(0)
+    most = 131 if os.environ.get("ZFCORE_STAND_IN") else 16500
+    x, weight = (generator.standard_normal((rows, 584)).astype(np.float32) for rows in (most, 24))
+    exact = x.astype(np.float64) @ weight.T.astype(np.float64)
+    given, other = cuda.asarray(x), cuda.asarray(np.ascontiguousarray(weight.T))
+    y = cuda.to_numpy(ops.linear(given, cuda.asarray(weight), precision=precision))
+    assert abs(y - exact).max() < {"float32": 1e-4, "bfloat16": 0.8}.get(precision, 0.1)
+    dx = cuda.to_numpy(ops.linear_input_gradient(given, other, precision=precision))
+    for begin, end in ((0, 1), (130, 131), (64, 99)):
+        part = cuda.asarray(x[begin:end])
+        up = ops.linear(part, cuda.asarray(weight), precision=precision)
+        np.testing.assert_array_equal(cuda.to_numpy(up), y[begin:end])
+        down = ops.linear_input_gradient(part, other, precision=precision)
+        np.testing.assert_array_equal(cuda.to_numpy(down), dx[begin:end])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

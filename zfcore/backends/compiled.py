@@ -123,18 +123,18 @@ class Launchers(Fused):
 
     def linear_forward(self, y: Any, x: Any, weight: Any, bias: Any, relu: bool, precision: str = "float32") -> None:
         """y = activation(x weight' + bias)."""
-        workspace = self._pieces(y, x.shape[1])
+        workspace = self._pieces(y, x.shape[1], precision)
         self._run("linear_forward", y, workspace, x, weight, bias, relu, _number(precision))
 
     def linear_input_gradient(self, dx: Any, dy: Any, weight: Any, precision: str = "float32") -> None:
         """dx = dy weight."""
-        workspace = self._pieces(dx, dy.shape[1])
+        workspace = self._pieces(dx, dy.shape[1], precision)
         self._run("linear_input_gradient", dx, workspace, dy, weight, _number(precision))
 
-    def _pieces(self, result: Any, terms: int) -> Any:
+    def _pieces(self, result: Any, terms: int, precision: str) -> Any:
         """Room for the sums over pieces of a linear layer's terms, of which there are so many in each result."""
         dtype = np.float32 if result.dtype in checks.SHORT else result.dtype
-        return self._arrays.empty(self._extension.linear_workspace(*result.shape, terms), dtype)
+        return self._arrays.empty(self._extension.linear_workspace(*result.shape, terms, _number(precision)), dtype)
 
     def linear_weight_gradient(self, dweight: Any, dy: Any, x: Any, precision: str = "float32") -> None:
         """dweight = dy' x."""
@@ -150,6 +150,16 @@ class Launchers(Fused):
         """Whether every switch points at a cell inside its window and inside the map; waits for the answer."""
         bad = self._arrays.zeros(1, np.int32)
         self._run("check_switches", bad, switches, self._bounds(bounds, None), window, stride, before)
+        return not int(bad[0])
+
+    def switches_to_flat(self, flat: Any, switches: Any, width: int, window: Any, stride: Any, before: Any) -> None:
+        """Fill flat (int64) with row * width + column of each switch's cell."""
+        self._run("switches_to_flat", flat, switches, width, window, stride, before)
+
+    def switches_from_flat(self, switches: Any, flat: Any, width: int, window: Any, stride: Any, before: Any) -> bool:
+        """Fill switches from flat indices; whether each lies inside its window, whose answer is waited for."""
+        bad = self._arrays.zeros(1, np.int32)
+        self._run("switches_from_flat", switches, bad, flat, width, window, stride, before)
         return not int(bad[0])
 
     def max_unpool(self, x: Any, y: Any, switches: Any, bounds: Any, window: Any, stride: Any, before: Any,

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from ..kernels.pooling import switches_from_flat as _switches_from_flat
-from ..kernels.pooling import switches_to_flat as _switches_to_flat
 from .compiled import Launchers, load
 from .recording import Recording
 
@@ -127,21 +125,6 @@ def device_name() -> str:
     properties = _cupy.cuda.runtime.getDeviceProperties(_cupy.cuda.runtime.getDevice())
     found = properties["name"]
     return found.decode() if isinstance(found, bytes) else str(found)
-
-
-def switches_to_flat(flat: Any, switches: Any, width: int, window: Any, stride: Any, before: Any) -> None:
-    """An interop edge: on the host."""
-    host = np.empty(flat.shape, flat.dtype)
-    _switches_to_flat(host, to_numpy(switches), width, window, stride, before)
-    flat[...] = asarray(host)
-
-
-def switches_from_flat(switches: Any, flat: Any, width: int, window: Any, stride: Any, before: Any) -> bool:
-    """An interop edge: on the host."""
-    host = np.empty(switches.shape, switches.dtype)
-    right = _switches_from_flat(host, to_numpy(flat), width, window, stride, before)
-    switches[...] = asarray(host)
-    return bool(right)
 
 
 _launchers = Launchers(extension, sys.modules[__name__], lambda: int(_cupy.cuda.get_current_stream().ptr))

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from ..kernels.pooling import switches_from_flat, switches_to_flat  # noqa: F401  (an interop edge: NumPy)
 from .compiled import Launchers
 from .numba import asarray, to_numpy, zeros  # noqa: F401
 

@@ -6,7 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Device, Force, Json, Model, Out, guard_output, integer, labelled_images, note, use_device
+from .common import (
+    BadImages,
+    Device,
+    Force,
+    Json,
+    Model,
+    Out,
+    bad_images,
+    guard_output,
+    integer,
+    labelled_images,
+    left_out,
+    note,
+    use_device,
+    whole_pictures,
+)
 from .common import names as name_list
 from .studies import Target, finish, integers
 
@@ -28,6 +43,7 @@ def ablate(
         "As in whole,without-3-4; the first is what others are compared with. Default: all."))] = None,
     seeds: Annotated[str, typer.Option("--seeds", metavar="N,...", help="Every row is trained once with each.")
                      ] = "0,1,2",
+    on_bad_image: BadImages = "fail",
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -55,15 +71,17 @@ def ablate(
 
     how = recipe_by_name(recipe)
     how = how if passes is None else how.changed(epochs=passes)
-    images, classes = labelled_images("DATA", data, least=2)
-    held_out, _ = labelled_images("--validation", validation)
+    bad = bad_images(on_bad_image)
+    images, classes = labelled_images("DATA", data, bad, least=2)
+    (images, held_out), skipped = whole_pictures(images, labelled_images("--validation", validation, bad)[0])
     net = _network(model, classes)
     state = out.absolute().with_name(out.absolute().name + ".state")
     if state.exists():
         note(f"zfcore: going on from {state}")
     found = study(net, images, held_out, how, rows=chosen, seeds=numbers, state=state)
-    finish(found, {"ablation": ablation_picture(found)}, Target(out, force, json), {"model": model, **found.summary},
-           found.table(), tables={"table.txt": found.table() + "\n"})
+    finish(found, {"ablation": ablation_picture(found)}, Target(out, force, json),
+           {"model": model, "skipped": skipped, **found.summary}, found.table() + left_out(skipped),
+           tables={"table.txt": found.table() + "\n"})
     kept(state).remove()
 
 

@@ -38,7 +38,7 @@ def architecture(
     from ..pictures import architecture_picture
     from ..study.architecture import architecture as study
 
-    nets = [common.load(model) for model in models]
+    nets = [common.load(model).freeze() for model in models]
     found = study(nets, images, maps=shown, top=entries, edges=(bounds[0], bounds[1]), rule=common.rule,
                   batch_size=common.batch_size)
     summary = {"models": models, **found.summary}

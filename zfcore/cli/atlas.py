@@ -11,6 +11,7 @@ import typer
 
 from .common import (
     Architecture,
+    BadImages,
     Force,
     Json,
     Model,
@@ -18,6 +19,7 @@ from .common import (
     Pixels,
     Rule,
     Sides,
+    bad_images,
     byte_count,
     duration,
     guard_output,
@@ -55,8 +57,7 @@ def atlas(
     memory_limit: Annotated[str, typer.Option("--memory-limit", metavar="SIZE", help=MEMORY)] = "2GB",
     part: Annotated[str | None, typer.Option("--shard", metavar="I/N", show_default=False,
                                              help="Scan part I of N; `zfcore merge` joins them.")] = None,
-    on_bad_image: Annotated[str, typer.Option("--on-bad-image", metavar="fail|skip",
-                                              help="Stop, or leave it out and record it.")] = "fail",
+    on_bad_image: BadImages = "fail",
     resume: Annotated[bool, typer.Option("--resume", help=(
         "Keep the scan's state in OUT.state, and go on from there if there is one."))] = False,
     save_every: Annotated[str, typer.Option("--save-every", metavar="N",
@@ -85,8 +86,8 @@ def atlas(
     from ..study.scan import chosen_layers, scan
     from ..study.state import State
 
-    source = open_images(images, on_bad=on_bad_image)
-    net = common.load(model)
+    source = open_images(images, on_bad=bad_images(on_bad_image))
+    net = common.load(model).freeze()
     for layer in chosen_layers(net, chosen):
         if shown is not None and max(shown) >= net.tensor_shape(layer)[-1]:
             raise ValueError(f"--maps is {maps!r}; allowed: 0 to {net.tensor_shape(layer)[-1] - 1} in layer {layer}")

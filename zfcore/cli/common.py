@@ -45,6 +45,8 @@ Rule = Annotated[str, typer.Option("--rule", metavar="deconvnet|gradient|guided"
 Seed = Annotated[str, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
 BatchSize = Annotated[str, typer.Option("--batch-size", metavar="N",
                                         help="Images at a time; results do not depend on it.")]
+BadImages = Annotated[str, typer.Option("--on-bad-image", metavar="fail|skip", help=(
+    "What a picture that cannot be read does: stop, or be left out and recorded."))]
 
 
 def one_line(message: str) -> str:
@@ -215,6 +217,32 @@ def load_model(model: str, seed: int = 0, quiet: bool = False, architecture: str
     net.initialize(seed)
     note(f"zfcore: WARNING: {model} has RANDOM weights (seed {seed}); what it shows was not learned")
     return net
+
+
+def bad_images(text: str) -> str:
+    """Read what a picture that cannot be read does."""
+    if text not in ("fail", "skip"):
+        raise ValueError(f"--on-bad-image is {text!r}; allowed: fail, skip")
+    return text
+
+
+def left_out(skipped: Mapping[Any, str]) -> str:
+    """A line about pictures that could not be read, or nothing."""
+    if not skipped:
+        return ""
+    return f"\n{counted(len(skipped), 'picture')} could not be read, left out; the summary names them"
+
+
+def whole_pictures(*sets: Images) -> tuple[list[Images], dict[str, str]]:
+    """The data sets without the pictures that cannot be read, where they may be left out; {name: reason}."""
+    from ..data import readable
+
+    found, reasons = [], dict[str, str]()
+    for images in sets:
+        kept, without = readable(images, progress=True) if images.on_bad == "skip" else (images, {})
+        found.append(kept)
+        reasons |= without
+    return found, reasons
 
 
 def labelled_images(argument: str, text: str, on_bad: str = "fail", least: int = 1) -> tuple[Images, int]:

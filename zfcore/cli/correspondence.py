@@ -41,7 +41,7 @@ def correspondence(
     from ..study.occlusion import last_convolution
 
     images, boxes = read_parts(parts)
-    net = common.load(model)
+    net = common.load(model).freeze()
     found = study(net, images, boxes, chosen or [last_convolution(net)], draws=sets, fill=gray, seed=common.seed,
                   batch_size=common.batch_size)
     finish(found, {"correspondence": correspondence_picture(found)}, common,

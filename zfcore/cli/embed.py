@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import Model, byte_count, integer, names, tell
+from .common import BadImages, Model, bad_images, byte_count, integer, left_out, names, tell, whole_pictures
 from .studies import Common, experiment
 
 METHODS = ("pca", "tsne")
@@ -34,6 +34,7 @@ def embed(
     queries: Annotated[str, typer.Option("--queries", metavar="N", help="Images whose neighbours are shown.")] = "8",
     limit: Annotated[str | None, typer.Option("--limit", metavar="N", show_default=False,
                                               help="Only the first N images of the set.")] = None,
+    on_bad_image: BadImages = "fail",
     memory_limit: Annotated[str, typer.Option("--memory-limit", metavar="SIZE",
                                               help="For features; more goes to a temporary file.")] = "2GB",
 ) -> None:
@@ -54,8 +55,8 @@ def embed(
                "neighbours": integer("--neighbours", neighbours, 1), "queries": integer("--queries", queries, 1),
                "limit": None if limit is None else integer("--limit", limit, 3),
                "memory_limit": byte_count("--memory-limit", memory_limit),
-               "batch_size": common.batch_size, "seed": common.seed}
-    net = common.load(model)
+               "on_bad_image": bad_images(on_bad_image), "batch_size": common.batch_size, "seed": common.seed}
+    net = common.load(model).freeze()
     chosen = None if layer is None else names("--layer", layer)
     summary = _write(net, model, images, chosen, options, common)
     lines = []
@@ -63,7 +64,7 @@ def embed(
         share = row["same_class"]
         lines.append(f"{name}: {row['features']} features" + (
             "" if share is None else f", nearest neighbour of the same class {share:.1%}"))
-    tell(summary, common.json, "\n".join([*lines, f"open {common.out / 'index.html'}"]))
+    tell(summary, common.json, "\n".join(lines) + left_out(summary["skipped"]) + f"\nopen {common.out / 'index.html'}")
 
 
 def _write(net: Any, model: str, images: str, layers: list[str] | None, options: dict[str, Any], common: Common
@@ -74,7 +75,8 @@ def _write(net: Any, model: str, images: str, layers: list[str] | None, options:
 
     if net.preprocessing is None:
         raise ValueError(f"{model} records no preprocessing; allowed: a model that says how pixels become its input")
-    source = embedding.first(open_images(images), options["limit"])
+    source = embedding.first(open_images(images, on_bad=options["on_bad_image"]), options["limit"])
+    (source,), skipped = whole_pictures(source)
     if len(source) < 3:
         raise ValueError(f"IMAGES is {images!r}, which holds {len(source)} pictures; allowed: 3 or more")
     chosen = layers or [embedding.default_layer(net)]
@@ -83,6 +85,6 @@ def _write(net: Any, model: str, images: str, layers: list[str] | None, options:
             net.tensor_shape(name)
     with atomic_folder(common.out, common.force) as folder:
         found = embedding.write(folder, net, source, chosen, options, common.out.absolute().parent)
-        summary = {"model": model, "images": len(source), "options": options, "layers": found}
+        summary = {"model": model, "images": len(source), "skipped": skipped, "options": options, "layers": found}
         (folder / "summary.json").write_text(jsons.dumps(summary, indent=2), encoding="utf-8")
     return summary

@@ -10,16 +10,18 @@ import typer
 
 from .common import (
     Architecture,
+    BadImages,
     BatchSize,
     Device,
     Force,
     Json,
     Pixels,
     Sides,
-    counted,
+    bad_images,
     guard_output,
     integer,
     labelled_images,
+    left_out,
     load_model,
     tell,
     use_device,
@@ -46,8 +48,7 @@ def evaluate(
     weights: Architecture = None,
     preprocessing: Pixels = None,
     input_size: Sides = None,
-    bad: Annotated[str, typer.Option("--on-bad-image", metavar="fail|skip", help=(
-        "What a picture that cannot be read does."))] = "fail",
+    on_bad_image: BadImages = "fail",
     batch_size: BatchSize = "100",
     device: Device = "auto",
     force: Force = False,
@@ -66,15 +67,13 @@ def evaluate(
     size = integer("--batch-size", batch_size, 1)
     if crops not in ("1", "10"):
         raise ValueError(f"--crops is {crops!r}; allowed: 1, 10")
-    if bad not in ("fail", "skip"):
-        raise ValueError(f"--on-bad-image is {bad!r}; allowed: fail, skip")
     paths = name_list("MODEL", models)
     if out is not None:
         guard_output(out, force, *paths, data)
     from ..training.evaluation import measure
     from ..training.preparation import held_out_feed
 
-    images, _ = labelled_images("DATA", data, bad)
+    images, _ = labelled_images("DATA", data, bad_images(on_bad_image))
     nets = [load_model(path, architecture=weights, preprocessing=preprocessing, input_size=input_size)
             for path in paths]
     for path, net in zip(paths, nets, strict=True):
@@ -85,8 +84,8 @@ def evaluate(
     feeds = [held_out_feed(net, images, batch_size=size, crops=int(crops)) for net in nets]
     found = measure(nets, feeds, progress=True)
     classes = images.class_names or nets[0].class_names or [str(number) for number in range(found.classes)]
-    left_out = {images.names[index]: reason for index, reason in sorted(feeds[0].skipped.items())}
-    summary = _summary(found, classes) | {"data": data, "models": paths, "crops": int(crops), "skipped": left_out}
+    skipped = {images.names[index]: reason for index, reason in sorted(feeds[0].skipped.items())}
+    summary = _summary(found, classes) | {"data": data, "models": paths, "crops": int(crops), "skipped": skipped}
     if len(paths) > 1:
         summary["members"] = [{"model": path, "loss": each.loss, "accuracy": each.accuracy, "top5": each.top5}
                               for path, each in zip(paths, found.members, strict=True)]
@@ -145,9 +144,7 @@ def _text(summary: dict[str, Any], out: Path | None) -> str:
     if summary["confusions"]:
         lines.append("most often: " + ", ".join(f"{plain(each['is'], 30)} taken for {plain(each['taken_for'], 30)} "
                                                 f"({each['times']})" for each in summary["confusions"][:SHOWN]))
-    if summary["skipped"]:
-        lines.append(f"left out, as they could not be read: {counted(len(summary['skipped']), 'picture')}")
-    return "\n".join([*lines, *([f"see {out / 'confusion.png'}"] if out else [])])
+    return "\n".join(lines) + left_out(summary["skipped"]) + (f"\nsee {out / 'confusion.png'}" if out else "")
 
 
 def _write(out: Path, force: bool, summary: dict[str, Any], found: Evaluation, classes: list[str]) -> None:

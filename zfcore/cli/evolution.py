@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Model, integer, labelled_images, positive
+from .common import BadImages, Model, bad_images, integer, labelled_images, left_out, positive
 from .common import names as name_list
 from .studies import Common, experiment, finish, integers
 
@@ -24,8 +24,7 @@ def evolution(
     maps: Annotated[str, typer.Option("--maps", metavar="N", help="Maps a layer, drawn with the seed.")] = "6",
     look: Annotated[str, typer.Option("--look", metavar="during|after", help=(
         "Watch the training's own passes, nearly for nothing, or walk up all pictures after the epoch."))] = "during",
-    bad: Annotated[str, typer.Option("--on-bad-image", metavar="fail|skip", help=(
-        "Stop, or leave it out and record it."))] = "fail",
+    on_bad_image: BadImages = "fail",
     rate: Annotated[str, typer.Option("--learning-rate", metavar="X",
                                       help="Of SGD with momentum 0.9; it falls linearly to zero.")] = "0.01",
 ) -> None:
@@ -53,7 +52,7 @@ def evolution(
     from ..training import SGD, Training
 
     net = common.load(model)
-    source, classes = labelled_images("IMAGES", images, bad)
+    source, classes = labelled_images("IMAGES", images, bad_images(on_bad_image))
     units = net.tensor_shape(net.logits)[-1]
     if classes > units:
         raise ValueError(f"IMAGES is {images!r}, with {classes} classes; allowed: at most {units}, as many as {model} "
@@ -75,8 +74,9 @@ def evolution(
     Training(net, feed, SGD(speed, momentum=0.9, radius=0.1), lambda epoch, errors: speed * (1 - epoch / passes),
              common.seed).run(passes, observer=recorder)
     found = recorder.result()
-    summary = {"model": model, "skipped": len(feed.skipped), **found.summary}
+    skipped = {source.names[index]: reason for index, reason in sorted(feed.skipped.items())}
+    summary = {"model": model, "skipped": skipped, **found.summary}
     text = (f"epochs {', '.join(map(str, found.epochs))}: accuracy on the training pictures "
-            f"{', '.join(f'{value:.3f}' for value in found.accuracies)}")
+            f"{', '.join(f'{value:.3f}' for value in found.accuracies)}{left_out(skipped)}")
     finish(found, {"evolution": evolution_picture(found)}, common, summary, text,
            more=lambda folder: safetensors.save(net, folder / "model.safetensors"))

@@ -88,7 +88,7 @@ def explain(
         "start": start, "set": setting or [], "towards": towards, "window": pair("--window", window),
         "stride": pair("--stride", stride)}
     layers = [] if layer is None else names("--layer", layer)
-    net = common.load(model)
+    net = common.load(model).freeze()
     summary = _write(net, model, images, chosen, target or [], layers, options, common)
     lines = [f"{row['image']}: {row['target']}, score {row['score']:.4g}" for row in summary["images"]]
     tell(summary, common.json, "\n".join([*lines, f"open {common.out / 'index.html'}"]))

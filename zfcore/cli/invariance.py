@@ -47,7 +47,7 @@ def invariance(
     from ..study.invariance import ends
     from ..study.invariance import invariance as study
 
-    net = common.load(model)
+    net = common.load(model).freeze()
     found = study(net, images, chosen or ends(net), translations=shifts, scales=factors, rotations=turns,
                   border=border, fill=gray, batch_size=common.batch_size)
     summary = {"model": model, **found.summary}

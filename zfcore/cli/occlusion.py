@@ -44,7 +44,7 @@ def occlusion(
     from ..study.scan import scan
     from ..units import Unit
 
-    net = common.load(model)
+    net = common.load(model).freeze()
     chosen = Unit(last_convolution(net)) if unit is None else net.unit(Unit.parse(unit))
     if chosen.row is not None:
         raise ValueError(f"--unit is {unit!r}; allowed: a layer or one of its maps, as in conv5:42")

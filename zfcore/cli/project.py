@@ -34,7 +34,7 @@ def project(
     Writes for each unit its receptive field: the signed projection and the picture's patch, as
     arrays and as PNG files, and summary.json.
     """
-    net = common.load(model)
+    net = common.load(model).freeze()
     summary = _write(net, model, image, unit, start, common)
     lines = [f"{row['unit']}: activation {row['value']:.4g}" + ("" if row["value"] else ", nothing to show")
              for row in summary["units"]]

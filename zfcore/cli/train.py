@@ -16,11 +16,13 @@ from .common import (
     Out,
     Pixels,
     Sides,
+    bad_images,
     counted,
     duration,
     guard_inputs,
     integer,
     labelled_images,
+    left_out,
     note,
     number,
     tell,
@@ -103,9 +105,8 @@ def train(
              "freeze": freeze, "factors": factors, "architecture": weights, "preprocessing": preprocessing,
              "input_size": input_size,
              "keep": None if keep is None else integers("--keep", keep),
-             "seed": None if seed is None else integer("--seed", seed, 0), "on_bad_image": bad}
-    if bad not in (None, "fail", "skip"):
-        raise ValueError(f"--on-bad-image is {bad!r}; allowed: fail, skip")
+             "seed": None if seed is None else integer("--seed", seed, 0),
+             "on_bad_image": None if bad is None else bad_images(bad)}
     if resume and force:
         raise ValueError("--resume is given with --force; allowed: one of them, going on or beginning again")
     every, steps = number("--checkpoint-every", saving, 0), integer("--log-every", lines, 1)
@@ -151,9 +152,7 @@ def _told(summary: Mapping[str, Any]) -> str:
         text += f"; validation {summary['validation_accuracy']:.2%} (top-5 {summary['validation_top5']:.2%})"
     if summary["best"]:
         text += f", best {summary['best']['validation_accuracy']:.2%} in epoch {summary['best']['epoch']}"
-    if summary["skipped"]:
-        text += f"\n{counted(len(summary['skipped']), 'picture')} could not be read, left out; summary.json lists them"
-    return text
+    return text + left_out(summary["skipped"])
 
 
 def _factors(text: str | None, net: Network) -> dict[str, float] | None:

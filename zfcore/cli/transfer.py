@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Model, integer, positive
+from .common import BadImages, Model, bad_images, integer, left_out, positive, whole_pictures
 from .common import names as name_list
 from .studies import Common, experiment, finish, integers
 
@@ -38,6 +38,7 @@ def transfer(
     rate: Annotated[str, typer.Option("--learning-rate", metavar="X", help="Of the training from scratch.")] = "0.001",
     test: Annotated[str | None, typer.Option("--test", metavar="DATA", show_default=False,
                                              help="voc:DIR:val, the part of PASCAL VOC to judge on.")] = None,
+    on_bad_image: BadImages = "fail",
     loss: Annotated[str, typer.Option("--loss", metavar="exclusive|multi-label", help=(
         "PASCAL VOC: one class a picture, as in the paper, or every class by itself."))] = "exclusive",
 ) -> None:
@@ -63,9 +64,12 @@ def transfer(
         raise ValueError(f"--against is {against!r}; allowed: {', '.join(AGAINST)}, not {unknown[0]!r}")
     if test is not None and "scratch" in others:
         raise ValueError("--against is 'scratch' with --test; allowed: random, for PASCAL VOC")
+    from ..data import open_images
     from ..study.tables import csv_text
     from ..study.transfer import default_layers
 
+    bad = bad_images(on_bad_image)
+    source = open_images(data, on_bad=bad)
     net = common.load(model)
     names = default_layers(net) if layers is None else name_list("--layers", layers)
     networks = {"pretrained": net}
@@ -78,8 +82,8 @@ def transfer(
         from ..pictures import pascal_picture
         from ..study.pascal import pascal
 
-        voc = pascal(networks, data, test, names, loss=loss, classifier=classifier, pooling=pooling, cells=side,
-                     seed=common.seed, batch_size=common.batch_size, scratch=scratch)
+        voc = pascal(networks, source, open_images(test, on_bad=bad), names, loss=loss, classifier=classifier,
+                     pooling=pooling, cells=side, seed=common.seed, batch_size=common.batch_size, scratch=scratch)
         lines = [["network", "layer", "mean", *voc.class_names]]
         for name, rows in voc.summary["precision"].items():
             lines += [[name, layer, row["mean"], *row["classes"].values()] for layer, row in rows.items()]
@@ -90,7 +94,8 @@ def transfer(
     from ..pictures.transfer import percent, transfer_picture
     from ..study.transfer import transfer as study
 
-    found = study(networks, data, names, per_class=amounts, count=count, most=least, classifier=classifier,
+    (pictures,), skipped = whole_pictures(source)
+    found = study(networks, pictures, names, per_class=amounts, count=count, most=least, classifier=classifier,
                   pooling=pooling, cells=side, seed=common.seed, scratch_epochs=passes if "scratch" in others else 0,
                   learning_rate=speed, batch_size=common.batch_size, scratch=scratch)
     head = ["network", "layer"]
@@ -102,6 +107,7 @@ def transfer(
         table.append([name, layer, *("" if value != value else value  # NaN: one fold has no deviation
                                      for pair in zip(means, deviations, strict=True) for value in pair)])
         shown.append(f"{name}, {layer}: " + ", ".join(f"{text} %" for text in map(percent, means, deviations)))
-    finish(found, {"transfer": transfer_picture(found)}, common, {"model": model, **found.summary},
-           f"at {', '.join(map(str, found.per_class))} pictures a class\n" + "\n".join(shown),
+    finish(found, {"transfer": transfer_picture(found)}, common,
+           {"model": model, "skipped": skipped, **found.summary},
+           f"at {', '.join(map(str, found.per_class))} pictures a class\n" + "\n".join(shown) + left_out(skipped),
            {"transfer.csv": csv_text(table)})

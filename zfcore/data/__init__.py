@@ -12,6 +12,7 @@ from .idx import idx_images, mnist
 from .listed import ImageList
 from .opening import open_images
 from .parts import Subset, folds, split, subset
+from .readable import readable
 from .sets import Arrays, ImageFiles, ImageFolder, Images, PackedImages
 from .statistics import Statistics, statistics, with_mean
 from .stored import npz_images
@@ -20,5 +21,5 @@ from .voc import Voc
 
 __all__ = ["FORMATS", "Arrays", "Augmentation", "Batch", "Caltech", "Feed", "ImageError", "ImageFiles", "ImageFolder",
            "ImageList", "Images", "PackedImages", "Shifts", "Statistics", "Stream", "Subset", "Voc", "cifar", "decode",
-           "digits", "fit", "folds", "idx_images", "mnist", "npz_images", "open_images", "split", "statistics",
-           "subset", "ten_crops", "with_mean"]
+           "digits", "fit", "folds", "idx_images", "mnist", "npz_images", "open_images", "readable", "split",
+           "statistics", "subset", "ten_crops", "with_mean"]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import backends, checks
-from ..network import Network
+from ..network import Network, unchanging
 from .progress import bar
 from .result import Result
 from .targets import resolve
@@ -44,6 +44,7 @@ class Adversarial(Result):
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+@unchanging
 def adversarial(network: Network, x: np.ndarray, target: Any = None, *, norm: str = "l2", steps: int = 50,
                 overshoot: float = 0.02, halvings: int = 12, limits: bool = True, batch_size: int = 32,
                 progress: bool = False) -> Adversarial:

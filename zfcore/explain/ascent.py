@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from ..network import Network
+from ..network import Network, unchanging
 from ..units import PRE, Unit
 from . import penalties
 from .progress import bar
@@ -148,6 +148,7 @@ def _noise(network: Network, size: float, seed: int, row: int) -> np.ndarray:
     return np.float32(size * amplitude(network)) * generator.standard_normal(network.input_shape, np.float32)
 
 
+@unchanging
 def ascent(network: Network, target: Any, settings: Settings | str = "default", *, start: Any = None,
            seed: int = 0, batch_size: int = 64, progress: bool = False, **changes: Any) -> Synthesis:
     """Climb the score of each target: I* = argmax S(I) - penalties(I).

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from ..network import Network
+from ..network import Network, unchanging
 from .progress import bar
 from .resize import resize_maps
 from .result import Synthesis, channels_of
@@ -17,6 +17,7 @@ from .targets import Targets, of_units, pull
 __all__ = ["dream"]
 
 
+@unchanging
 def dream(network: Network, x: np.ndarray, target: Any, *, octaves: int = 4, scale: float = 1.4, steps: int = 10,
           rate: float = 0.03, jitter: int = 16, tile: int = 512, seed: int = 0,
           progress: bool = False) -> Synthesis:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import checks
-from ..network import Network
+from ..network import Network, unchanging
 from .ascent import read_targets
 from .progress import bar
 from .result import Result
@@ -68,6 +68,7 @@ def hessian_vector(network: Network, x: np.ndarray, target: Any, v: np.ndarray, 
     return (slopes[0] - slopes[1]) / (2 * h)
 
 
+@unchanging
 def invariances(network: Network, x: np.ndarray, target: Any, *, count: int = 3, step: float = 0.1,
                 reach: float = 1.0, points: int = 21, tolerance: float = 1e-2, seed: int = 0,
                 progress: bool = False) -> Invariances:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from ..network import Network
+from ..network import Network, unchanging
 from .penalties import total_variation
 from .progress import bar
 from .result import Synthesis, channels_of
@@ -16,6 +16,7 @@ from .steps import Climber, amplitude
 __all__ = ["inversion"]
 
 
+@unchanging
 def inversion(network: Network, x: np.ndarray, layer: str, *, steps: int = 200, rate: float = 0.05,
               variation: float = 0.3, beta: float = 2.0, noise: float = 0.1, jitter: int = 0, seed: int = 0,
               batch_size: int = 32, progress: bool = False) -> Synthesis:

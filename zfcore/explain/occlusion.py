@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import backends, checks
 from ..geometry import window_starts
-from ..network import Network
+from ..network import Network, unchanging
 from ..network.changes import Changes
 from .progress import bar
 from .result import Attribution, channels_of
@@ -19,6 +19,7 @@ __all__ = ["occlusion"]
 GRAY = 128
 
 
+@unchanging
 def occlusion(network: Network, x: np.ndarray, target: Any = None, *, window: int | tuple[int, int] = 32,
               stride: int | tuple[int, int] = 8, fill: int | None = None, batch_size: int = 32,
               progress: bool = False) -> Attribution:

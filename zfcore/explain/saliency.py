@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .. import checks, rules
-from ..network import Network
+from ..network import Network, unchanging
 from ..rules import Rule
 from .progress import bar
 from .result import Attribution, channels_of
@@ -22,9 +23,10 @@ def walk(network: Network, x: np.ndarray, targets: Targets, rule: str | Rule, ba
     """Scores (N,) and signals at the pixels of any number of images, in batches."""
     checks.integer("explain", "batch_size", batch_size, 1)
     scores, signal = np.empty(len(x), x.dtype), np.empty_like(x, order="C")
-    for start in range(0, len(x), batch_size):
-        part = slice(start, start + batch_size)
-        scores[part], signal[part] = pull(network, x[part], targets[part], rule)
+    with network.while_frozen() if len(x) > batch_size else nullcontext():
+        for start in range(0, len(x), batch_size):
+            part = slice(start, start + batch_size)
+            scores[part], signal[part] = pull(network, x[part], targets[part], rule)
     return scores, signal
 
 
@@ -100,6 +102,7 @@ def gradient_times_input(network: Network, x: np.ndarray, target: Any = None, *,
     return replace(found, method="gradient-input", values=x * found.values, settings={})
 
 
+@unchanging
 def smoothgrad(network: Network, x: np.ndarray, target: Any = None, *, samples: int = 25, noise: float = 0.15,
                squared: bool = False, seed: int = 0, batch_size: int = 32, progress: bool = False) -> Attribution:
     """The mean gradient over noisy copies of each image.

@@ -13,9 +13,9 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,21 @@ from ..files import atomic_folder, atomic_write, refuse_existing
 
 FORMAT, VERSION = "zfcore-result", 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+class Pieces(Protocol):
+    """An array that is made while it is written, and never whole in memory."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Its type."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Its parts along the first axis, in their order."""
 
 
 class ResultError(ValueError):
@@ -40,15 +55,26 @@ def versions() -> dict[str, str]:
 
 def network_hash(network: Any) -> str:
     """SHA-256 over a network's configuration and all its parameters."""
+    return network_hashing(network)()
+
+
+def network_hashing(network: Any) -> Callable[[], str]:
+    """The work of `network_hash`, which another thread may do while the network runs.
+
+    The network itself is read now. Its parameters are not copied, unless they are on a device.
+    """
     digest = hashlib.sha256(json.dumps(network.to_config(), sort_keys=True).encode())
     if network.preprocessing is not None:
         for name, array in sorted(network.preprocessing.tensors().items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
-    for name, array in sorted(network.parameters().items()):
-        array = backends.to_numpy(array)
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    parameters = [(name, backends.to_numpy(array)) for name, array in sorted(network.parameters().items())]
+
+    def work() -> str:
+        for name, array in parameters:
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+    return work
 
 
 def _file_hash(path: Path) -> str:
@@ -71,7 +97,7 @@ def guard(path: str | os.PathLike[str], force: bool) -> Path:
 
 
 def save(path: str | os.PathLike[str], kind: str, description: Mapping[str, Any],
-         arrays: Mapping[str, np.ndarray], *, force: bool = False) -> None:
+         arrays: Mapping[str, np.ndarray | Pieces], *, force: bool = False) -> None:
     """Write a result folder, completely or not at all.
 
     Parameters
@@ -79,7 +105,7 @@ def save(path: str | os.PathLike[str], kind: str, description: Mapping[str, Any]
     path : the folder; it must not exist, or be an earlier result and `force` be set
     kind : what it is a result of, such as "atlas"
     description : JSON values
-    arrays : numeric arrays by name (letters, digits, "_", ".", "-")
+    arrays : numeric arrays, or their `Pieces`, by name (letters, digits, "_", ".", "-")
     force : replace an earlier result
     """
     for name, array in arrays.items():
@@ -88,13 +114,24 @@ def save(path: str | os.PathLike[str], kind: str, description: Mapping[str, Any]
     with atomic_folder(guard(path, force), force) as folder:
         stored = {}
         for name, array in arrays.items():
-            digest = atomic_write(folder / f"{name}.npy", functools.partial(np.save, arr=array, allow_pickle=False))
+            digest = atomic_write(folder / f"{name}.npy", functools.partial(_write, array=array))
             stored[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "sha256": digest}
         manifest = {"format": FORMAT, "version": VERSION, "kind": kind, "description": dict(description),
                     "arrays": stored}
         manifest = json.loads(json.dumps(manifest, allow_nan=False))  # keys are text, tuples are lists
         manifest["checksum"] = _checksum(manifest)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), "ascii")
+
+
+def _write(file: Any, array: np.ndarray | Pieces) -> None:
+    """Write an array as `numpy.save` does."""
+    if isinstance(array, np.ndarray):
+        np.save(file, array, allow_pickle=False)
+        return
+    description = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(file, description)
+    for piece in array.pieces():
+        file.write(np.ascontiguousarray(piece).data)
 
 
 def load(path: str | os.PathLike[str], kind: str, *, verify: bool = True

@@ -4,8 +4,9 @@ One kernel, `_convolve`, serves the forward pass and the input gradient. An item
 consecutive cells of one image's output map times a block of filters. The patches of these cells are
 gathered into a tile that stays in the second-level cache, DEPTH numbers of each at a time, and
 multiplied by packed filters (matrix.py). The input gradient of a convolution with a stride is one such
-pass for each phase of the stride, so no product with an inserted zero is ever computed. Where the input
-has few channels (`_scatter`), patches are computed whole and added to the input's cells instead.
+pass for each phase of the stride, so no product with an inserted zero is ever computed; nor are most with
+padding, of which there is more than of signal around a crop of a few cells. Where the input has few
+channels (`_scatter`), patches are computed whole and added to the input's cells instead.
 
 An output's sum runs over filter rows, filter columns and channels in this order, cut every DEPTH numbers:
 its bits depend on the filters' shape, never on the batch, the place in the map, a crop or the threads.
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,11 +24,14 @@ import numpy as np
 from .compile import kernel
 from .depthwise import depthwise_forward, depthwise_input_gradient, depthwise_weight_gradient
 from .instructions import DEPTH, PANEL_BYTES, ROWS, STRIDE
+from .kept import kept
 from .matrix import aligned, copy, flat, move, multiply_block, multiply_present_block, multiply_transposed_block
 from .memory import empty
 from .patches import Patches, gather, patches_of, scatter
+from .phases import phases_of
 from .sliding import rows_of_a_band, slide, slide_weights
 from .threads import parallel
+from .zeros import is_finite, mostly_zeros
 
 RUN = 128  # numbers in a row of a patch, up to which patches are not gathered
 PARTS = 16  # of a batch, whose weight gradients are summed apart
@@ -39,7 +42,6 @@ WEIGHT_BYTES = 512  # of a filter, that an item of the weight gradient computes 
 SUMS_BYTES = 1 << 17  # of sums, for which an item of the weight gradient takes more weights than that
 BAND = 64  # rows of dx that an item of `_scatter` owns
 SCATTER = 20  # multiply-adds in the time that it takes to add a number of a patch
-PRESENT = 0.4  # share of a signal's numbers that are not zero, below which its zeros are skipped
 GRAIN = 2e7  # multiply-adds below which items share one call
 
 
@@ -69,8 +71,11 @@ class Sizes(NamedTuple):
 
 
 @kernel
-def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, relu, sparse):
-    """Items: image, group, block of cells, block of columns; see the head of this file."""
+def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, relu, finite, sparse):
+    """Items: image, group, block of cells, block of columns; see the head of this file.
+
+    Where filters are finite, cells that see only padding are left out of a piece of the depth.
+    """
     panel = PANEL_BYTES // out.itemsize
     columns, depth, channels = sizes.columns, sizes.depth, patches.channels // sizes.groups
     panels = (columns + panel - 1) // panel
@@ -82,6 +87,8 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
     floor = out.dtype.type(0 if relu else -np.inf)
     tile = np.empty(BLOCK * STRIDE, out.dtype)
     sums = np.empty(BLOCK * c_step, out.dtype)
+    some = np.empty(BLOCK * c_step, out.dtype)  # sums of the cells that a piece of the depth reaches
+    rows = np.empty(BLOCK if finite else 0, np.int64)
     for item in range(begin, end):
         part, block = item % parts, item // parts % blocks
         group, image = item // (parts * blocks) % sizes.groups, item // (parts * blocks * sizes.groups)
@@ -92,13 +99,21 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
         sums[: cells * c_step] = 0
         for first in range(0, depth, chunk):
             last = min(first + chunk, depth)
-            gather(tile, source, image * patches.height * patches.row, group * channels, patches,
-                   cell, cells, first, last)
+            count = gather(tile, source, image * patches.height * patches.row, group * channels, patches,
+                           cell, cells, first, last, rows)
             start = ((group * panels + low // panel) * depth + first) * panel
+            target = sums if count == cells else some
+            if count < cells:
+                some[: count * c_step] = 0
             if sparse:
-                multiply_present_block(sums, c_step, tile, cells, packed, start, depth * panel, width, last - first)
+                multiply_present_block(target, c_step, tile, count, packed, start, depth * panel, width, last - first)
             else:
-                multiply_block(sums, c_step, tile, cells, packed, start, panel, depth * panel, width, last - first)
+                multiply_block(target, c_step, tile, count, packed, start, panel, depth * panel, width, last - first)
+            if count < cells:
+                for t in range(count):
+                    numbers, target = some[t * c_step :], sums[rows[t] * c_step : rows[t] * c_step + width]
+                    for i in range(target.size):
+                        target[i] += numbers[i]
         for t in range(cells):
             row, column = (cell + t) // patches.columns, (cell + t) % patches.columns
             y = row * places.stride_rows + places.top
@@ -215,6 +230,7 @@ def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts, width):
     total = sizes.images * blocks
     tile = np.empty(PIXELS * STRIDE, x.dtype)
     sums = np.empty(min(filters, FILTERS) * width, x.dtype)
+    everything = np.empty(0, np.int64)
     for item in range(begin, end):
         first = item % weight_blocks * width
         last = min(first + width, depth)
@@ -227,7 +243,7 @@ def _weight_gradient(begin, end, partial, dy, x, patches, sizes, parts, width):
             image, cell = block // blocks, sizes.cells * (block % blocks) // blocks
             cells = sizes.cells * (block % blocks + 1) // blocks - cell
             gather(tile, x, image * patches.height * patches.row, group * channels, patches,
-                   cell, cells, first, last)
+                   cell, cells, first, last, everything)
             start = (image * sizes.cells + cell) * sizes.groups * filters + group * filters + low
             multiply_transposed_block(sums, width, dy, start, sizes.groups * filters, rows,
                                       tile, STRIDE, panel, last - first, cells)
@@ -247,18 +263,6 @@ def _add_parts(begin, end, out, partial, parts, block):
             numbers = partial[part * out.size + first : part * out.size + last]
             for i in range(target.size):
                 target[i] += numbers[i]
-
-
-@kernel
-def _census(begin, end, counts, x, block):
-    """Items: blocks of numbers; how many of each are not zero, and how many not finite."""
-    for item in range(begin, end):
-        numbers = x[item * block : (item + 1) * block]
-        present, infinite, zero = 0, 0, x.dtype.type(0)
-        for i in range(numbers.size):
-            present += numbers[i] != zero
-            infinite += numbers[i] - numbers[i] != zero
-        counts[item, 0], counts[item, 1] = present, infinite
 
 
 @kernel
@@ -290,8 +294,13 @@ def _is_short(patches: Patches, sizes: Sizes) -> bool:
 
 
 def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarray, patches: Patches,
-         places: Places, sizes: Sizes, relu: bool, sparse: Callable[[], bool] = bool) -> None:
-    """Launch `_convolve` over all items; or `slide`, which does not ask whether the source is sparse."""
+         places: Places, sizes: Sizes, relu: bool, finite: Callable[[], bool] = bool,
+         sparse: Callable[[], bool] = bool) -> None:
+    """Launch `_convolve` over all items; or `slide`, which does not ask whether products may be left out.
+
+    finite : whether all filters are; what is left out otherwise would be NaN
+    sparse : whether the source's zeros are left out
+    """
     if _is_short(patches, sizes):
         band = rows_of_a_band(sizes, patches, out.itemsize)
         bands = _ceil(sizes.cells // patches.columns, band)
@@ -303,23 +312,8 @@ def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarr
     blocks, parts = _ceil(sizes.cells, BLOCK), _ceil(sizes.columns, FILTERS)
     work = min(BLOCK, sizes.cells) * sizes.depth * min(sizes.columns, FILTERS)
     parallel(_convolve, sizes.images * sizes.groups * blocks * parts, flat(out), flat(source), packed,
-             flat(bias), patches, places, sizes, int(relu), int(sparse()), grain=max(1, int(GRAIN / work)))
-
-
-def _count(x: np.ndarray) -> tuple[int, int]:
-    """How many numbers are not zero, and how many not finite."""
-    counts = np.empty((_ceil(x.size, 1 << 16), 2), np.int64)
-    parallel(_census, len(counts), counts, flat(x), 1 << 16)
-    present, infinite = counts.sum(axis=0).tolist()
-    return present, infinite
-
-
-def _mostly_zeros(dy: np.ndarray, weight: np.ndarray) -> bool:
-    """Whether products with dy's zeros should be left out, which changes no bit where weights are finite.
-
-    So it is on the way down from a unit: unpooling leaves three zeros of four, rectifying half of the rest.
-    """
-    return _count(dy)[0] < PRESENT * dy.size and not _count(weight)[1]
+             flat(bias), patches, places, sizes, int(relu), int(finite()), int(sparse()),
+             grain=max(1, int(GRAIN / work)))
 
 
 def _is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
@@ -337,48 +331,18 @@ def convolution_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: 
         return
     images, rows, columns, _ = y.shape
     sizes = Sizes(images, groups, rows * columns, height * width * channels, filters // groups)
-    panels = groups * _panels(sizes.columns, x.itemsize)
-    packed = aligned(panels * sizes.depth * PANEL_BYTES // x.itemsize, x.dtype)
-    if images:
-        parallel(_pack_filters, panels, packed, flat(weight), sizes.columns, sizes.depth)
+    if not images:
+        return
+
+    def panels() -> np.ndarray:
+        count = groups * _panels(sizes.columns, x.itemsize)
+        packed = aligned(count * sizes.depth * PANEL_BYTES // x.itemsize, x.dtype)
+        parallel(_pack_filters, count, packed, flat(weight), sizes.columns, sizes.depth)
+        return packed
+
+    packed = kept(weight, ("panels", groups), panels)
     patches = patches_of(x, groups, width, columns, stride, padding[0], padding[2], dilation)
     _run(y, x, packed, bias, patches, Places(rows, columns * filters, filters, 1, 1, 0, 0), sizes, relu)
-
-
-class Phase(NamedTuple):
-    """One axis of the input cells whose padded position is `phase` modulo the stride.
-
-    Taps `tap`, `tap + tap_step`, ... of the filter hit them: `taps` of them. Cell i of `cells` is input
-    cell i * stride + start; it meets cells i - before, i - before + spread, ... of the output.
-    """
-
-    start: int
-    cells: int
-    tap: int
-    tap_step: int
-    taps: int
-    before: int
-    spread: int
-
-
-def _phases(size: int, window: int, stride: int, pad: int, dilation: int) -> list[Phase]:
-    """The phases of one axis: padded position = stride * output + dilation * tap."""
-    common = gcd(stride, dilation)
-    phases = []
-    for phase in range(stride):
-        first = _ceil(max(pad - phase, 0), stride)  # the first output-like position inside the input
-        start = first * stride + phase - pad
-        cells = max(_ceil(size - start, stride), 0)
-        taps = [tap for tap in range(window) if (phase - tap * dilation) % stride == 0]
-        if not cells:
-            continue
-        if not taps:
-            phases.append(Phase(start, cells, 0, 1, 0, 0, 1))
-            continue
-        spread = dilation // common
-        last = (phase - taps[-1] * dilation) // stride  # the last tap meets the first output cell
-        phases.append(Phase(start, cells, taps[0], stride // common, len(taps), -(first + last), spread))
-    return phases
 
 
 def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any, padding: Any,
@@ -394,7 +358,8 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
     if not dx.shape[0]:
         return
     filters, height, width, channels = weight.shape
-    sparse = cache(lambda: _mostly_zeros(dy, weight))
+    finite = cache(lambda: is_finite(weight))  # not asked for where `slide` runs
+    sparse = cache(lambda: mostly_zeros(dy) and finite())
     half = PANEL_BYTES // 2 // dx.itemsize
     by_phase = filters // groups * height * width * _ceil(channels, half) * half
     patch = height * width * channels
@@ -403,24 +368,33 @@ def convolution_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarra
         return
     images, rows, columns, _ = dx.shape
     bias = np.zeros(groups * channels, dx.dtype)
-    panels = groups * _panels(channels, dx.itemsize)
-    vertical = _phases(rows, height, stride[0], padding[0], dilation[0])
-    horizontal = _phases(columns, width, stride[1], padding[2], dilation[1])
+    vertical = phases_of(rows, height, stride[0], padding[0], dilation[0])
+    horizontal = phases_of(columns, width, stride[1], padding[2], dilation[1])
     if any(not phase.taps for phase in (*vertical, *horizontal)):
         dx[:] = 0  # cells that no window touches
     for v in vertical:
         for h in horizontal:
             if not v.taps or not h.taps:
                 continue
-            depth = v.taps * h.taps * (filters // groups)
-            sizes = Sizes(images, groups, v.cells * h.cells, depth, channels)
-            packed = aligned(panels * depth * PANEL_BYTES // dx.itemsize, dx.dtype)
-            parallel(_pack_phase, panels, packed, flat(weight), weight.shape, groups,
-                     v.tap, v.taps, v.tap_step, h.tap, h.taps, h.tap_step)
+            sizes = Sizes(images, groups, v.cells * h.cells, v.taps * h.taps * (filters // groups), channels)
+            packed = _phase_panels(weight, weight.shape, groups, (v.tap, v.taps, v.tap_step, h.tap, h.taps, h.tap_step))
             patches = patches_of(dy, groups, h.taps, h.cells, (1, 1), v.before, h.before, (v.spread, h.spread))
             places = Places(rows, columns * groups * channels, groups * channels, stride[0], stride[1],
                             v.start, h.start)
-            _run(dx, dy, packed, bias, patches, places, sizes, False, sparse)
+            _run(dx, dy, packed, bias, patches, places, sizes, False, finite, sparse)
+
+
+def _phase_panels(weight: np.ndarray, shape: tuple[int, ...], groups: int, taps: tuple[int, ...]) -> np.ndarray:
+    """Panels of `_pack_phase` for filters of this shape; `taps`: first, count and step of rows and of columns."""
+
+    def panels() -> np.ndarray:
+        count = groups * _panels(shape[3], weight.itemsize)
+        depth = taps[1] * taps[4] * (shape[0] // groups)
+        packed = aligned(count * depth * PANEL_BYTES // weight.itemsize, weight.dtype)
+        parallel(_pack_phase, count, packed, flat(weight), shape, groups, *taps)
+        return packed
+
+    return kept(weight, ("phase", shape, groups, taps), panels)
 
 
 def _by_patches(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any, padding: Any,
@@ -429,9 +403,7 @@ def _by_patches(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Any,
     filters, height, width, channels = weight.shape
     images, rows, columns, _ = dy.shape
     sizes = Sizes(images, groups, rows * columns, filters // groups, height * width * channels)
-    panels = groups * _panels(sizes.columns, dx.itemsize)
-    packed = aligned(panels * sizes.depth * PANEL_BYTES // dx.itemsize, dx.dtype)
-    parallel(_pack_phase, panels, packed, flat(weight), (filters, 1, 1, sizes.columns), groups, 0, 1, 1, 0, 1, 1)
+    packed = _phase_panels(weight, (filters, 1, 1, sizes.columns), groups, (0, 1, 1, 0, 1, 1))
     patches = patches_of(dx, groups, width, columns, stride, padding[0], padding[2], dilation)
     bands = _ceil(dx.shape[1], BAND)
     parallel(_scatter, images * bands, flat(dx), flat(dy), packed, patches, sizes, height, bands,

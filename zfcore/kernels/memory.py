@@ -25,7 +25,7 @@ _idle_bytes = 0
 _finalizing = sys.is_finalizing  # kept here: at the interpreter's end modules lose their contents
 
 
-def _share_of_memory() -> int:
+def share_of_memory() -> int:
     """An eighth of the machine's memory."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
@@ -33,7 +33,7 @@ def _share_of_memory() -> int:
         return 1 << 29
 
 
-limit = _share_of_memory()  # most bytes that may lie idle
+limit = share_of_memory()  # most bytes that may lie idle
 
 
 def _forget() -> None:

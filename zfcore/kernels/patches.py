@@ -43,10 +43,12 @@ def patches_of(source: np.ndarray, groups: int, window: int, columns: int, strid
 
 
 @kernel
-def gather(tile, source, image, channel, patches, cell, cells, first, last):
-    """Copy numbers `first` to `last` of the patches of `cells` consecutive output cells, a row each.
+def gather(tile, source, image, channel, patches, cell, cells, first, last, rows):
+    """Copy numbers `first` to `last` of the patches of `cells` consecutive output cells; return how many cells count.
 
-    Writes go from left to right and may run on past a run's end; what follows overwrites that.
+    A row each, and the cells in `rows`; cells of which all these numbers are padding are left out, unless `rows` is
+    empty: then every cell counts. Writes go from left to right and may run on past a run's end; what follows
+    overwrites that.
     """
     run, runs, limit = patches.run, patches.runs, patches.row
     which, head = first // run, first % run
@@ -54,13 +56,14 @@ def gather(tile, source, image, channel, patches, cell, cells, first, last):
     high_line = (last - 1) // run // runs
     reach = (runs - 1) * patches.step + run
     row, column = cell // patches.columns, cell % patches.columns
+    counted = 0
     for t in range(cells):
         top = row * patches.stride_rows - patches.top
         left = (column * patches.stride_columns - patches.left) * patches.channels + channel
         inside = (top + low_line * patches.dilation >= 0 and left >= 0 and left + reach <= limit
                   and top + high_line * patches.dilation < patches.height)
         line, along, skip = low_line, low_along, head
-        at, remaining = t * STRIDE, last - first
+        at, remaining, present = counted * STRIDE, last - first, inside or rows.size == 0
         while remaining > 0:
             count = min(run - skip, remaining)
             y = top + line * patches.dilation
@@ -73,6 +76,7 @@ def gather(tile, source, image, channel, patches, cell, cells, first, last):
                 middle = max(min(start + count, limit) - start - before, 0)
                 if y < 0 or y >= patches.height:
                     before, middle = count, 0
+                present = present or middle > 0
                 zero(tile, at, before)
                 copy(tile, at + before, source, image + y * limit + start + before, middle)
                 zero(tile, at + before + middle, count - before - middle)
@@ -83,10 +87,15 @@ def gather(tile, source, image, channel, patches, cell, cells, first, last):
             if along == runs:
                 along = 0
                 line += 1
+        if present:
+            if rows.size:
+                rows[counted] = t
+            counted += 1
         column += 1
         if column == patches.columns:
             column = 0
             row += 1
+    return counted
 
 
 @kernel

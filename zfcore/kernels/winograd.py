@@ -18,12 +18,14 @@ An output's bits depend on its tile's inputs and on the filters: a tile's row in
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .compile import kernel
 from .instructions import DEPTH, PANEL_BYTES, STRIDE, VECTOR_BYTES
+from .kept import kept
 from .matrix import aligned, flat, multiply_block
 from .threads import parallel
 from .transform import EXACT, LARGE, LONG, Scheme, transform_filter, transform_input, transform_output
@@ -302,8 +304,9 @@ def winograd_scheme(algorithm: str, weight_shape: tuple[int, ...], stride: Any, 
     return scheme if fast < 0.8 * cells[0] * cells[1] * height * width * channels * filters else None
 
 
+@cache
 def phase_table(inputs: int, outputs: int) -> np.ndarray:
-    """(2, 4, 3): row and column of each phase of the input and of the output, and how many there are."""
+    """(2, 4, 3): row and column of each phase of the input and of the output, and how many there are; for reading."""
     table = np.zeros((2, 4, 3), np.int64)
     for kind, stride in enumerate((inputs, outputs)):
         phases = PHASES[stride]
@@ -312,8 +315,9 @@ def phase_table(inputs: int, outputs: int) -> np.ndarray:
     return table
 
 
+@cache
 def needed(points: int, window: tuple[int, int], stride: int, unread: int) -> np.ndarray:
-    """(points ** 2, 2): first and last phase with a product at each point.
+    """(points ** 2, 2): first and last phase with a product at each point; for reading.
 
     Phases 1 of an odd window are one tap short, and give no product at the point `unread`.
     """
@@ -348,9 +352,14 @@ def winograd_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.
         bias = np.zeros(filters, weight.dtype)
     phases, panels = phase_table(stride, 1), _ceil(filters // groups, PANEL_BYTES // x.itemsize)
     depth = int(phases[0, 0, 2]) * channels
-    packed = aligned(groups * scheme.points**2 * panels * depth * PANEL_BYTES // x.itemsize, x.dtype)
-    parallel(_pack_forward, groups * panels, packed, flat(weight), weight.shape, groups, phases, stride,
-             scheme.number, scheme.taps, scheme.points)
+
+    def transformed() -> np.ndarray:
+        packed = aligned(groups * scheme.points**2 * panels * depth * PANEL_BYTES // x.itemsize, x.dtype)
+        parallel(_pack_forward, groups * panels, packed, flat(weight), weight.shape, groups, phases, stride,
+                 scheme.number, scheme.taps, scheme.points)
+        return packed
+
+    packed = kept(weight, ("winograd forward", scheme.number, stride, groups), transformed)
     ranges = np.ones((scheme.points**2, 4), np.int64) * (0, 0, 0, 1)
     ranges[:, :2] = needed(scheme.points, (height, width), stride, scheme.points - 1)
     plan = Plan(scheme.number, scheme.tile, scheme.points, images, groups, _ceil(rows, scheme.tile),
@@ -369,9 +378,14 @@ def winograd_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, 
     phases, panels = phase_table(1, stride), _ceil(channels, PANEL_BYTES // dx.itemsize)
     panels *= int(phases[1, 0, 2])
     depth = filters // groups
-    packed = aligned(groups * scheme.points**2 * panels * depth * PANEL_BYTES // dx.itemsize, dx.dtype)
-    parallel(_pack_gradient, groups * panels, packed, flat(weight), weight.shape, groups, phases, stride,
-             scheme.number, scheme.taps, scheme.points)
+
+    def transformed() -> np.ndarray:
+        packed = aligned(groups * scheme.points**2 * panels * depth * PANEL_BYTES // dx.itemsize, dx.dtype)
+        parallel(_pack_gradient, groups * panels, packed, flat(weight), weight.shape, groups, phases, stride,
+                 scheme.number, scheme.taps, scheme.points)
+        return packed
+
+    packed = kept(weight, ("winograd input gradient", scheme.number, stride, groups), transformed)
     ranges = np.ones((scheme.points**2, 4), np.int64) * (0, 1, 0, 0)
     ranges[:, 2:] = needed(scheme.points, (height, width), stride, 0)
     top, left = padding[0] // stride, padding[2] // stride  # of the cells' blocks, as of the stride

@@ -5,6 +5,8 @@ from .cones import Cone
 from .graph import Network
 from .projection import Projections
 from .tables import Memory, Row
+from .unchanging import unchanging
 from .walk import Backward, Forward, Node
 
-__all__ = ["Backward", "Cone", "Forward", "Memory", "Network", "Node", "Projections", "Row", "Unit"]
+__all__ = ["Backward", "Cone", "Forward", "Memory", "Network", "Node", "Projections", "Row", "Unit",
+           "unchanging"]

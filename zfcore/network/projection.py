@@ -6,12 +6,14 @@ Set every activation of a layer to zero but one and walk down (Zeiler & Fergus 2
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import backends, checks, rules
+from ..kernels.memory import empty
 from ..layers import Run
 from ..layers.base import shared
 from ..rules import Rule
@@ -153,18 +155,19 @@ def project(network: Network, x: np.ndarray, units: Any, rule: str | Rule = "dec
                            for name in ("map", "row", "column"))
     origins = cone.origins(rows, columns)
     checks.fits("project", "the projections' shape", (len(chosen), *cone.size, x.shape[3]))
-    pixels = np.empty((len(chosen), *cone.size, x.shape[3]), x.dtype)
+    pixels = empty((len(chosen), *cone.size, x.shape[3]), x.dtype)
     values = np.empty(len(chosen), x.dtype)
     # Units at one place of one image see the same pixels: they go up once, side by side in a batch.
     seen, which = np.unique(np.stack([indices, rows, columns]), axis=1, return_index=True, return_inverse=True)[1:]
     which = which.reshape(-1)
     order = np.argsort(which, kind="stable")
-    for start in range(0, len(order), batch_size):
-        part = order[start:start + batch_size]
-        own, tile_of = np.unique(which[part], return_inverse=True)
-        tiles = cone.extract(x, indices[seen[own]], origins[seen[own]])
-        pixels[part], values[part] = _walk(network, cone, tiles, layer, maps[part], rows[part], columns[part],
-                                           rules.get(rule), seed, allow_negative, tile_of)
+    with network.while_frozen() if len(order) > batch_size else nullcontext():
+        for start in range(0, len(order), batch_size):
+            part = order[start:start + batch_size]
+            own, tile_of = np.unique(which[part], return_inverse=True)
+            tiles = cone.extract(x, indices[seen[own]], origins[seen[own]])
+            pixels[part], values[part] = _walk(network, cone, tiles, layer, maps[part], rows[part], columns[part],
+                                               rules.get(rule), seed, allow_negative, tile_of)
     return Projections(pixels, origins, values, chosen, indices, rules.get(rule).name)
 
 
@@ -202,12 +205,13 @@ def project_tiles(network: Network, tiles: np.ndarray, origins: np.ndarray, laye
         checks.require(not wrong.size, where, name, wrong[:1].tolist(), f"0 to {count - 1} in layer {layer}")
     if not np.array_equal(np.asarray(origins), cone.origins(rows, columns)):
         checks.fail(where, "origins", "another array", "cone(layer).origins(rows, columns)")
-    pixels = np.empty(tiles.shape, tiles.dtype)
+    pixels = empty(tiles.shape, tiles.dtype)
     values = np.empty(len(tiles), tiles.dtype)
-    for start in range(0, len(tiles), batch_size):
-        part = slice(start, start + batch_size)
-        pixels[part], values[part] = _walk(network, cone, tiles[part], layer, maps[part], rows[part],
-                                           columns[part], rules.get(rule), seed, allow_negative)
+    with network.while_frozen() if len(tiles) > batch_size else nullcontext():
+        for start in range(0, len(tiles), batch_size):
+            part = slice(start, start + batch_size)
+            pixels[part], values[part] = _walk(network, cone, tiles[part], layer, maps[part], rows[part],
+                                               columns[part], rules.get(rule), seed, allow_negative)
     return pixels, values
 
 

@@ -264,5 +264,6 @@ def pool_at(x: Any, switches: Any, *, window: Any, stride: Any = None, padding: 
     checks.floats("pool_at", "x", x, 4, backend)
     flat = switches_to_flat(switches, tuple(x.shape), window=window, stride=stride, padding=padding,
                             backend=backend)
-    cells, places = (each.reshape(x.shape[0], -1, x.shape[3]) for each in (backend.asarray(x), flat))
+    cells, places = (each.reshape(each.shape[0], each.shape[1] * each.shape[2], each.shape[3])
+                     for each in (backend.asarray(x), flat))
     return backend.asarray(np.take_along_axis(cells, places, axis=1).reshape(switches.shape))

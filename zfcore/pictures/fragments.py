@@ -103,7 +103,8 @@ def atlas_fragment(atlas: Any, most: int = 16) -> str:
         if not len(alive):
             continue
         chosen = alive[np.linspace(0, len(alive) - 1, min(most, len(alive))).round().astype(int)]
-        tiles = outside_gray(part.patches[chosen, 0], part.origins[chosen, 0], atlas.image_shape[:2])
+        patches = np.stack([part.cut(index)[0] for index in chosen])
+        tiles = outside_gray(patches, part.origins[chosen, 0], atlas.image_shape[:2])
         strip = grid(resize_tiles(tiles, 56, 64), len(chosen), gap=2)
         items.append((name, strip, "maps " + ", ".join(map(str, chosen.tolist()))))
     facts = {"images": atlas.scanned - len(atlas.skipped), "top": atlas.top} | {

@@ -51,7 +51,7 @@ def layer_text(atlas: Atlas, name: str) -> str:
     """How many maps of what size a layer has, and what its units see; less without the network."""
     part = atlas[name]
     if atlas.network is None:
-        height, width = part.patches.shape[2:4]
+        height, width = part.patch_shape[:2]
         return f"{part.maps} feature maps; patches of {height} x {width} pixels."
     shape = atlas.network.tensor_shape(name)
     row = next((row for row in atlas.network.layers() if row.name == name.removesuffix(".pre")), None)

@@ -76,6 +76,12 @@ def scatter(points: np.ndarray, labels: np.ndarray | None, names: list[str] | No
 def write(folder: Path, network: Network, source: Images, layers: list[str], options: dict[str, Any], scratch: Path
           ) -> dict[str, Any]:
     """Compute, draw and save; returns a summary for each layer."""
+    from tqdm import tqdm
+
+    def advance(stages: tqdm, following: str) -> None:
+        stages.set_description(following, refresh=False)
+        stages.update()
+
     shown = np.unique(np.linspace(0, len(source) - 1, min(len(source), MOST_SHOWN)).round().astype(int))
     thumbnails = _thumbnails(network, source, shown)
     found: dict[str, Any] = {}
@@ -83,15 +89,18 @@ def write(folder: Path, network: Network, source: Images, layers: list[str], opt
     for layer in layers:
         features = explain.extract(network, source, layer, batch_size=options["batch_size"],
                                    memory_limit=options["memory_limit"], scratch=scratch, progress=True)
+        stages = tqdm(total=3, desc=f"{layer}: {options['method']} of {len(source)} points", unit="stage")
         if options["method"] == "tsne":
             points = explain.tsne(features, seed=options["seed"],
                                   perplexity=min(options["perplexity"], max((len(source) - 1) / 3, 1)))
         else:
             points = explain.pca(features, 2)[0]
+        advance(stages, f"{layer}: neighbours")
         count = min(options["neighbours"] + 1, len(source))
         metric = options["metric"] or ("euclidean" if layer == "pixels" else "cosine")
         indices, distances = explain.nearest(features, features, count, metric=metric)
         same = _same_class(source.labels, _others(indices)[:, 0])
+        advance(stages, f"{layer}: drawing")
         stem = layer.replace("/", "_")
         cells = explain.grid_layout(points[shown])
         png(folder / f"{stem}-grid.png", laid_out(thumbnails, cells))
@@ -103,6 +112,8 @@ def write(folder: Path, network: Network, source: Images, layers: list[str], opt
         found[layer] = {"metric": metric, "features": int(features.shape[1]), "same_class": same,
                         "points": f"{stem}/points.npy"}
         entries.append((layer, stem, found[layer]))
+        advance(stages, layer)
+        stages.close()
         del features
     text = environment().get_template("embedding.html").render(
         title=f"How {network.name or 'the network'} sees {len(source)} images", layers=entries, options=options)

@@ -105,7 +105,7 @@ class _Page:
         self.channels = atlas.preprocessing.channels
         self.maps = {name: np.arange(part.maps) if maps is None else np.unique(np.asarray(maps, np.intp))
                      for name, part in atlas.layers.items()}
-        needed = sum(4 * part.patches[0].size * len(self.maps[name]) for name, part in atlas.layers.items())
+        needed = sum(4 * part.held.nbytes // part.maps * len(self.maps[name]) for name, part in atlas.layers.items())
         self.keep, self.save_arrays = save_arrays and needed <= limit, save_arrays
         self.shown: list[dict[str, Any]] = []
 
@@ -118,7 +118,7 @@ class _Page:
         with tqdm(total=total, desc="report", unit="map", disable=not progress) as bar, \
                 ThreadPoolExecutor(get_num_threads(), thread_name_prefix="zfcore-report") as pool:
             for number, (name, part) in enumerate(self.atlas.layers.items()):
-                shape = len(self.maps[name]), *part.patches.shape[1:]
+                shape = len(self.maps[name]), *part.held.shape[1:]
                 pixels = np.zeros(shape, np.float32) if self.keep else None
                 self.shown.append(self._layer(number, name, part, pixels, pool, bar))
                 if pixels is not None:
@@ -140,7 +140,7 @@ class _Page:
         chosen = self.maps[name]
         alive = chosen[part.filled[chosen, 0] & ~part.dead[chosen]]
         sanity = None if self.twin is None else Sanity(self.atlas, self.twin, name, self.rule, LINE)
-        cards, sheet = [], Sheet(alive, 3 if part.patches.shape[4] == 3 else 1)
+        cards, sheet = [], Sheet(alive, part.patch_shape[2])
         strongest, alike = Strongest(part.values.shape[1], LINE), []
         for maps, projected in self.atlas.projections(name, maps=alive, rule=self.rule, seed=self.seed):
             if pixels is not None:
@@ -170,7 +170,7 @@ class _Page:
               ) -> Any:
         """A card's pictures, written, and its text."""
         left, right, scale = card_pictures(
-            projected, part.patches[index], part.origins[index], self.atlas.image_shape, self.channels,
+            projected, part.cut(index), part.origins[index], self.atlas.image_shape, self.channels,
             filled=part.filled[index], background=LINE)
         entries, labels = [], []
         for rank in np.flatnonzero(part.filled[index]):

@@ -97,7 +97,7 @@ class Sanity:
         tiles, origins = cone_tiles(part, owners, ranks, cone)
         x = atlas.preprocessing.apply(tiles, Tile(origins, atlas.image_shape[:2]))
         substitutes = np.array([-1 if each is None else each for each in others])[lines]
-        shown = np.zeros((3, len(maps), count, *part.patches.shape[2:]), np.float32)
+        shown = np.zeros((3, len(maps), count, *part.patch_shape), np.float32)
         shown[0] = projections[:, :count]
         for row, network, units in ((1, self.twin, owners), (2, atlas.network, substitutes)):
             chosen = np.flatnonzero(units >= 0)
@@ -119,7 +119,7 @@ class Sanity:
         alike = [likeness(shown[0, filled], shown[row, filled]) for row in (1, 2)]
         rows = [signed(in_rgb_order(each, self.atlas.preprocessing.channels), symmetric_scale(each, PERCENTILE))
                 for each in shown[:2 if other is None else 3]]
-        patches = outside_gray(part.patches[index, :shown.shape[1]], part.origins[index, :shown.shape[1]], extent)
+        patches = outside_gray(part.cut(index)[:shown.shape[1]], part.origins[index, :shown.shape[1]], extent)
         patches[~filled] = GRAY
         tiles = np.concatenate([resize_tiles(each, 64, self.side) for each in (patches, *rows)])
         return Check(grid(tiles, shown.shape[1], background=self.background), other,

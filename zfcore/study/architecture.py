@@ -161,7 +161,7 @@ def architecture(networks: Sequence[Any], images: Any, *, labels: Sequence[str] 
         order = np.argsort(-part.values[:, 0], kind="stable")[:maps]
         parts["maps"] = order.astype(np.int64)
         parts["projections"] = atlas.project(rule, layers=[second], maps=order)[second]
-        parts |= {name: np.array(getattr(part, name)[order]) for name in ("patches", "origins", "values")}
+        parts |= {"patches": np.array(part.cut(order)), "origins": part.origins[order], "values": part.values[order]}
         parts["phases"] = _phases(parts["projections"], parts["origins"], stride[0])
         parts["aliased"] = _aliased(net, first, stride[0], images, spectrum_images, batch_size)
         parts["extents"] = np.array(net.input_shape[:2])

@@ -93,7 +93,7 @@ class Atlas:
     def summary(self) -> dict[str, Any]:
         """Counts for people and for JSON."""
         layers = {name: {"maps": part.maps, "dead": int(part.dead.sum()),
-                         "patch": list(part.patches.shape[2:4]),
+                         "patch": list(part.patch_shape[:2]),
                          "strongest": float(part.values.max()) if part.filled.any() else None}
                   for name, part in self.layers.items()}
         return {"network": self.network_name, "images": self.count, "scanned": self.scanned,
@@ -116,8 +116,8 @@ class Atlas:
 
     @property
     def patch_bytes(self) -> int:
-        """Bytes of all patches."""
-        return sum(part.patches.nbytes for part in self.layers.values())
+        """Bytes of all patches, those included that are cut only when they are read."""
+        return sum(part.held.nbytes for part in self.layers.values())
 
     def together(self, *others: Atlas) -> list[tuple[int, int]]:
         """The images that shards of one scan cover together, [begin, end) each; AtlasError unless they may merge."""
@@ -229,7 +229,7 @@ class Atlas:
         for layer in self.layers if layers is None else layers:
             part = self[layer]
             number = part.maps if maps is None else len(maps)
-            pixels = np.empty((number, *part.patches.shape[1:]), np.float32)
+            pixels = np.empty((number, *part.held.shape[1:]), np.float32)
             begin = 0
             for group, projected in self.projections(layer, maps=maps, rule=rule, seed=seed, network=network,
                                                      batch_size=batch_size):
@@ -240,10 +240,10 @@ class Atlas:
 
     def _project(self, layer: str, group: np.ndarray, rule: str, seed: str) -> np.ndarray:
         part, cone = self[layer], self.network.cone(layer)
-        if part.patches.shape[2:4] != patch_size(cone):
-            raise AtlasError(f"Atlas: patches of {layer} are {part.patches.shape[2:4]}; "
+        if part.patch_shape[:2] != patch_size(cone):
+            raise AtlasError(f"Atlas: patches of {layer} are {part.patch_shape[:2]}; "
                              f"allowed: {patch_size(cone)}, as the network's receptive field has it")
-        pixels = np.zeros((len(group), *part.patches.shape[1:]), np.float32)
+        pixels = np.zeros((len(group), *part.held.shape[1:]), np.float32)
         lines, ranks = np.nonzero(part.filled[group] & (part.values[group] > 0))
         if not len(lines):
             return pixels
@@ -263,9 +263,9 @@ class Atlas:
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the atlas as a folder (see `results`), completely or not at all."""
-        arrays: dict[str, np.ndarray] = {}
+        arrays: dict[str, Any] = {}
         for number, part in enumerate(self.layers.values()):
-            arrays |= {f"layer{number}-{key}": array for key, array in part.arrays().items()}
+            arrays |= {f"layer{number}-{key}": array for key, array in part.arrays(cut=False).items()}
         arrays |= {f"preprocessing-{key}": array for key, array in self.preprocessing.tensors().items()}
         description = {
             "network": self.network_name, "layers": list(self.layers), "top": self.top, "images": self.count,

@@ -5,6 +5,7 @@ Times are rough: every layer is taken to compute as fast as the network as a who
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from . import patches as cutting
 from .top import patch_size
 
 ENTRY_SECONDS = 1e-3  # about what cutting, drawing and encoding one entry of a report takes ...
@@ -32,6 +34,7 @@ class Forecast:
     seconds : about how long the scan will take; None before it was measured
     report_seconds : about how long projecting and drawing all entries will take; None likewise
     on_disk : whether the patches are in a temporary file
+    image_bytes : what the images take that are kept instead, where patches are cut only when they are read; else 0
     """
 
     images: int
@@ -42,9 +45,12 @@ class Forecast:
     on_disk: bool = False
     projection_bytes: int = 0
     report_seconds: float | None = None
+    image_bytes: int = 0
 
     def __str__(self) -> str:
         place = "on disk" if self.on_disk else "in memory"
+        if self.image_bytes and not self.on_disk:
+            place += f" ({size_text(self.image_bytes)} until they are read)"
         text = (f"{self.images:,} images, {self.maps:,} feature maps: {size_text(self.patch_bytes)} of patches "
                 f"{place}, about {size_text(self.batch_bytes)} for a batch, {size_text(self.projection_bytes)} of "
                 "projections")
@@ -69,7 +75,9 @@ def forecast(network: Any, layers: Sequence[str], images: int, *, top: int = 9, 
         maps += count
         patches += count * top * height * width * network.input_shape[2]
     batch = network.memory(min(batch_size, max(images, 1))).forward
-    return Forecast(images, maps, patches, batch, projection_bytes=4 * patches)
+    kept = images * math.prod(network.input_shape)
+    return Forecast(images, maps, patches, batch, projection_bytes=4 * patches,
+                    image_bytes=kept if kept <= cutting.RECENT and kept < patches else 0)
 
 
 def scan_work(network: Any, layers: Sequence[str]) -> int:

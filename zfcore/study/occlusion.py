@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import backends, checks, rules
 from ..geometry import window_starts
+from ..network import unchanging
 from ..network.changes import Changes
 from . import results
 from .atlas import Atlas
@@ -150,6 +151,7 @@ def last_convolution(network: Any) -> str:
     return str(found[-1])
 
 
+@unchanging
 def occlusion(network: Any, image: Any, layer: str | None = None, *, map: int | None = None, label: Any = None,
               window: int | tuple[int, int] = 32, stride: int | tuple[int, int] = 8, fill: Any = 128,
               atlas: Atlas | None = None, rule: str = "deconvnet", batch_size: int = 64, local: bool = True,
@@ -269,15 +271,15 @@ def _others(atlas: Atlas | None, network: Any, layer: str, map: int, rule: str, 
         return dict.fromkeys(names)
     part = atlas[layer]
     projected = atlas.project(rule, layers=[layer], maps=[map], network=network)[layer][0]
-    ranks = []
+    ranks, patches = [], part.cut(map)
     for rank in np.flatnonzero(part.filled[map]):
         row, column = part.origins[map, rank].tolist()
-        height, width = part.patches.shape[2:4]
+        height, width = part.patch_shape[:2]
         inside = (slice(max(row, 0), row + height), slice(max(column, 0), column + width))
         shown = pixels[inside]
-        same = part.patches[map, rank][max(-row, 0):max(-row, 0) + shown.shape[0],
-                                       max(-column, 0):max(-column, 0) + shown.shape[1]]
+        same = patches[rank, max(-row, 0):max(-row, 0) + shown.shape[0],
+                       max(-column, 0):max(-column, 0) + shown.shape[1]]
         if not np.array_equal(shown, same):  # the image's own patch would be no other image's
             ranks.append(int(rank))
-    arrays = (projected[ranks], part.patches[map][ranks], part.origins[map][ranks], part.values[map][ranks])
+    arrays = (projected[ranks], patches[ranks], part.origins[map][ranks], part.values[map][ranks])
     return dict(zip(names, arrays, strict=True))

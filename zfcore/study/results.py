@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from ..formats.results import FORMAT, VERSION, ResultError, guard, load, network_hash, save, versions
+from ..formats.results import (
+    FORMAT,
+    VERSION,
+    ResultError,
+    guard,
+    load,
+    network_hash,
+    network_hashing,
+    save,
+    versions,
+)
 
-__all__ = ["FORMAT", "VERSION", "ResultError", "guard", "load", "network_hash", "save", "versions"]
+__all__ = ["FORMAT", "VERSION", "ResultError", "guard", "load", "network_hash", "network_hashing", "save", "versions"]

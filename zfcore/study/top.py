@@ -9,7 +9,7 @@ strongest k of a set are defined, the strongest of a union are the strongest of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,25 @@ import numpy as np
 from .. import checks
 from ..network.cones import Cone
 from ..units import Unit
-
-NOBODY = -1  # the image of an entry that is not filled: fewer images than entries
-RECENT = 64 * 2**20  # bytes of images that are kept until patches are cut from them
+from .patches import NOBODY, Shelf, Uncut
 
 
-@dataclass
+class _Patches:
+    """The field `LayerTop.patches`: they are cut when they are read for the first time."""
+
+    def __get__(self, part: LayerTop | None, kind: type | None = None) -> np.ndarray:
+        if part is None:
+            raise AttributeError("patches")  # to `dataclass`: the field has no default
+        held = part.held
+        if isinstance(held, Uncut):
+            held = part.__dict__["patches"] = held.of(np.arange(part.maps))
+        return held
+
+    def __set__(self, part: LayerTop, value: np.ndarray | Uncut) -> None:
+        part.__dict__["patches"] = value
+
+
+@dataclass(repr=False)
 class LayerTop:
     """The strongest `k` activations of each map of a layer, one an image, the strongest first.
 
@@ -34,7 +47,9 @@ class LayerTop:
     rows, columns : int32 (maps, k), position in the feature map
     origins : int32 (maps, k, 2), the patch's first row and column in the image; may be negative
     patches : uint8 (maps, k, height, width, channels), the pixels of the receptive field; 0 outside
-        the image. Where the receptive field is larger than the image, the patch is the image
+        the image. Where the receptive field is larger than the image, the patch is the image.
+        After a scan that has kept the images instead, they are cut when this is first read;
+        `cut` gives those of some maps, and takes no memory for the others
     """
 
     values: np.ndarray
@@ -42,7 +57,11 @@ class LayerTop:
     rows: np.ndarray
     columns: np.ndarray
     origins: np.ndarray
-    patches: np.ndarray
+    patches: _Patches = _Patches()  # noqa: RUF009 (a descriptor: it holds no array itself)
+
+    def __repr__(self) -> str:
+        height, width, _ = self.patch_shape
+        return f"LayerTop({self.maps} maps, {self.values.shape[1]} entries each, patches of {height} x {width} pixels)"
 
     @property
     def maps(self) -> int:
@@ -63,9 +82,29 @@ class LayerTop:
         """The unit behind an entry."""
         return Unit(layer, index, int(self.rows[index, rank]), int(self.columns[index, rank]))
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays by name."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+    @property
+    def held(self) -> np.ndarray | Uncut:
+        """The patches as they are: an array, or still to be cut."""
+        held: np.ndarray | Uncut = self.__dict__["patches"]
+        return held
+
+    @property
+    def patch_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of a patch."""
+        height, width, channels = self.held.shape[2:]
+        return height, width, channels
+
+    def cut(self, maps: Any) -> np.ndarray:
+        """The patches of one map (k, height, width, channels), or those of several, one after the other."""
+        held = self.held
+        if isinstance(held, Uncut):
+            found = held.of(np.atleast_1d(maps))
+            return found[0] if np.ndim(maps) == 0 else found
+        return held[maps]
+
+    def arrays(self, cut: bool = True) -> dict[str, Any]:
+        """All arrays by name; with `cut` False, patches that nobody has read yet stay uncut."""
+        return {each.name: getattr(self, each.name) if cut else self.__dict__[each.name] for each in fields(self)}
 
 
 def order(values: np.ndarray, images: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -104,112 +143,80 @@ def copy_part(target: np.ndarray, target_origin: Any, source: np.ndarray, source
 class Collector:
     """Gathers a layer's strongest activations over batches; its memory does not grow with them.
 
-    Early in a scan most entries are soon replaced. So the images of the last batches are kept, up to
-    `RECENT` bytes, and patches are cut from them when there are more, for the entries still standing. A
-    patch stays in the slot where it was put while its rank changes; `finish` sorts them once.
+    A patch stays in the slot where it was put while its rank changes; `finish` sorts them once.
     """
 
     def __init__(self, layer: str, maps: int, top: int, cone: Cone, channels: int,
                  file: Path | None = None, start: LayerTop | None = None) -> None:
         self.layer, self.cone = layer, cone
         size = (maps, top)
-        shape = (*size, *patch_size(cone), channels)
-        if file is None:
-            patches = np.zeros(shape, np.uint8)
-        else:
-            patches = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
-        self.top = LayerTop(np.full(size, -np.inf, np.float32), np.full(size, NOBODY, np.int64),
-                            np.zeros(size, np.int32), np.zeros(size, np.int32),
-                            np.zeros((*size, 2), np.int32), patches)
+        images, origins = np.full(size, NOBODY, np.int64), np.zeros((*size, 2), np.int32)
+        patches: np.ndarray | Uncut = Uncut(images, origins, (*patch_size(cone), channels), Shelf())
+        if file is not None:
+            patches = np.lib.format.open_memmap(file, "w+", np.uint8, patches.shape)
+        elif start is not None:
+            patches = np.empty(patches.shape, np.uint8)
+        self.top = LayerTop(np.full(size, -np.inf, np.float32), images, np.zeros(size, np.int32),
+                            np.zeros(size, np.int32), origins, patches)
         self.slots = np.tile(np.arange(top), (maps, 1))
         self.waiting = np.zeros(size, bool)  # slots whose patch is still to be cut
-        self.recent: list[tuple[np.ndarray, np.ndarray]] = []  # images' numbers, and their pixels
         if start is not None:  # go on from an earlier part
             for name, array in start.arrays().items():
                 checks.shape("atlas", name, array, getattr(self.top, name).shape)
                 getattr(self.top, name)[...] = array
 
     def update(self, values: np.ndarray, rows: np.ndarray, columns: np.ndarray, indices: np.ndarray,
-               pixels: np.ndarray, names: Sequence[str]) -> None:
-        """Take in the strongest activations of a batch.
+               names: Sequence[str]) -> bool:
+        """Take in the strongest activations of a batch; whether any is among a map's strongest so far.
 
         Parameters
         ----------
         values, rows, columns : (n * k, maps), each map's k strongest activations in each image, the
             images one after the other, and where they are
         indices : int64 (n * k,), the images' numbers in the data set
-        pixels : uint8 (n, height, width, channels), the images
-        names : the images' names, for errors
+        names : the images' names, n, for errors
         """
-        each = len(values) // max(len(pixels), 1)
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
-            item, index = bad[0]
-            checks.fail("atlas", f"activation of {self.layer}:{index} on {names[item // each]!r}",
-                        float(values[item, index]), "finite values (look at the model and its preprocessing)")
-        top, count = self.top, self.top.values.shape[1]
-        weakest, last = top.values[:, -1], top.images[:, -1]
-        better = (values > weakest) | ((values == weakest) & (indices[:, None] < last))
-        maps = np.flatnonzero(better.any(axis=0))
-        if not len(maps):
-            return
+        from ..kernels.strongest import keep_strongest
 
-        def joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-            return np.concatenate([old[maps], new.T[maps]], axis=1)
+        if not np.isfinite(values).all():
+            item, index = np.argwhere(~np.isfinite(values))[0]
+            name = names[item // (len(values) // len(names))]
+            checks.fail("atlas", f"activation of {self.layer}:{index} on {name!r}", float(values[item, index]),
+                        "finite values (look at the model and its preprocessing)")
+        top = self.top
+        return keep_strongest(values, rows, columns, indices, top.values, top.images, top.rows, top.columns,
+                              self.slots, self.waiting)
 
-        everyone = np.broadcast_to(indices[:, None], values.shape)
-        fresh = (joined(top.values, values), joined(top.images, everyone),
-                 joined(top.rows, rows), joined(top.columns, columns))
-        chosen = order(*fresh)[:, :count]
-        for target, source in zip((top.values, top.images, top.rows, top.columns), fresh, strict=True):
-            target[maps] = np.take_along_axis(source, chosen, axis=1)
-        self._move(maps, chosen)
-        self.recent.append((indices[::each], pixels))
-        if sum(held.nbytes for _, held in self.recent) > RECENT:
-            self._cut()
-
-    def _move(self, maps: np.ndarray, chosen: np.ndarray) -> None:
-        """Move slots along with their entries; newcomers take the free ones, and wait for their patches."""
-        count = self.slots.shape[1]
-        new = chosen >= count
-        old = self.slots[maps]
-        kept = np.zeros(old.shape, bool)
-        lines = np.broadcast_to(np.arange(len(maps))[:, None], chosen.shape)
-        kept[lines[~new], chosen[~new]] = True
-        slots = np.empty_like(old)
-        slots[~new] = old[lines[~new], chosen[~new]]
-        slots[new] = old[~kept]  # as many leave as come, map by map, in the same order
-        self.slots[maps] = slots
-        self.waiting[maps[lines[new]], slots[new]] = True
-
-    def _cut(self) -> None:
-        """Cut the patches that are waited for, and let the images go."""
-        from ..kernels.crop import cut_patches
-
+    def cut(self, shelf: Shelf) -> None:
+        """Cut the patches that are waited for."""
         top, count = self.top, self.slots.shape[1]
+        if isinstance(top.held, Uncut):
+            top.patches = np.zeros(top.held.shape, np.uint8)
         fresh = np.flatnonzero(self.waiting.all(axis=1))  # nothing in their slots yet: ranks in their order
         self.slots[fresh] = np.arange(count)
         maps, ranks = np.nonzero(np.take_along_axis(self.waiting, self.slots, axis=1))
-        images, places = top.images[maps, ranks], maps * count + self.slots[maps, ranks]
-        origins = patch_origins(self.cone, top.rows[maps, ranks], top.columns[maps, ranks])
-        patches = np.asarray(top.patches).reshape(-1, *top.patches.shape[2:])
-        for numbers, pixels in self.recent:
-            mine, order_of = np.flatnonzero(np.isin(images, numbers)), np.argsort(numbers)
-            items = order_of[np.searchsorted(numbers, images[mine], sorter=order_of)]
-            cut_patches(patches, places[mine], pixels, items, origins[mine])
-        self.recent.clear()
+        shelf.cut(np.asarray(top.patches).reshape(-1, *top.patch_shape), maps * count + self.slots[maps, ranks],
+                  top.images[maps, ranks], patch_origins(self.cone, top.rows[maps, ranks], top.columns[maps, ranks]))
         self.waiting[:] = False
 
-    def finish(self) -> LayerTop:
-        """The result, patches in the order of their ranks."""
-        self._cut()
-        filled = self.top.filled
-        self.top.origins[:] = patch_origins(self.cone, self.top.rows, self.top.columns)
-        self.top.origins[~filled] = 0
+    def finish(self, shelf: Shelf, later: bool = False) -> LayerTop:
+        """The result, patches in the order of their ranks.
+
+        Parameters
+        ----------
+        shelf : the images of the patches that are waited for
+        later : leave the patches to be cut when they are read, from this shelf; none may have been cut yet
+        """
+        top = self.top
+        top.origins[:] = patch_origins(self.cone, top.rows, top.columns)
+        top.origins[~top.filled] = 0
+        if later:
+            return replace(top, patches=Uncut(top.images, top.origins, top.patch_shape, shelf))
+        self.cut(shelf)
         for index in np.flatnonzero((self.slots != np.arange(self.slots.shape[1])).any(axis=1)):
-            self.top.patches[index] = self.top.patches[index][self.slots[index]]
+            top.patches[index] = top.patches[index][self.slots[index]]
         self.slots[:] = np.arange(self.slots.shape[1])
-        return self.top
+        return top
 
 
 def strongest_of(tensor: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -241,17 +248,19 @@ def merge(parts: Sequence[LayerTop], file: Path | None = None) -> LayerTop:
     file : where the patches are gathered, as a memory-mapped .npy; None: in memory
     """
     count = parts[0].values.shape[1]
-    joined = {name: np.concatenate([part.arrays()[name] for part in parts], axis=1)
+    joined = {name: np.concatenate([getattr(part, name) for part in parts], axis=1)
               for name in ("values", "images", "rows", "columns", "origins")}
     chosen = order(joined["values"], joined["images"], joined["rows"], joined["columns"])[:, :count]
     taken = {name: np.take_along_axis(array, chosen if array.ndim == 2 else chosen[:, :, None], axis=1)
              for name, array in joined.items()}
-    shape = parts[0].patches.shape
+    shape = parts[0].held.shape
     patches = (np.empty(shape, np.uint8) if file is None
                else np.lib.format.open_memmap(file, "w+", np.uint8, shape))
     for index, line in enumerate(chosen):  # a map at a time: a copy of all would be as large again
-        for rank, place in enumerate(line):
-            patches[index, rank] = parts[place // count].patches[index, place % count]
+        for number, part in enumerate(parts):
+            ranks = np.flatnonzero(line // count == number)
+            if len(ranks):
+                patches[index, ranks] = part.cut(index)[line[ranks] % count]
     return LayerTop(**taken, patches=patches)
 
 
@@ -271,7 +280,10 @@ def cone_tiles(top: LayerTop, maps: np.ndarray, ranks: np.ndarray, cone: Cone
     origins : int32 (n, 2), their first cells in the image
     """
     origins = cone.origins(top.rows[maps, ranks], top.columns[maps, ranks])
-    tiles = np.zeros((len(maps), *cone.size, top.patches.shape[4]), np.uint8)
-    for tile, origin, index, rank in zip(tiles, origins, maps, ranks, strict=True):
-        copy_part(tile, origin, top.patches[index, rank], top.origins[index, rank])
+    tiles = np.zeros((len(maps), *cone.size, top.patch_shape[2]), np.uint8)
+    for index in np.unique(maps):
+        patches = top.cut(index)
+        for place in np.flatnonzero(maps == index):
+            rank = ranks[place]
+            copy_part(tiles[place], origins[place], patches[rank], top.origins[index, rank])
     return tiles, origins

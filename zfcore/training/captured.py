@@ -50,6 +50,7 @@ class CapturedStep:
     """
 
     def __init__(self, net: Network, optimizer: Optimizer, *, seed: int = 0, frozen: Collection[str] = ()) -> None:
+        net.require_thawed("CapturedStep")
         make = recorder(net)
         self.net, self.optimizer, self.seed, self.frozen = net, optimizer, seed, frozenset(frozen)
         self.shape: tuple[int, ...] | None = None

@@ -69,6 +69,7 @@ def take(net: Network, source: Network, but: Collection[str] = ()) -> list[str]:
     -------
     Names of the layers with parameters that were not taken and keep their own
     """
+    net.require_thawed("fine-tuning")
     for name in but:
         checks.one_of("fine-tuning", "a layer to replace", name,
                       [node.name for node in net.nodes.values() if node.layer.parameters])

@@ -118,6 +118,7 @@ class Training:
     _step_of: CapturedStep | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.network.require_thawed("Training")
         if self.captured:
             recorder(self.network)  # or an error, before anything is done
 

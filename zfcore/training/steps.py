@@ -64,6 +64,7 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
     loss : summed over the batch, before the step
     hits : right answers before the step
     """
+    net.require_thawed("train_step")
     ops = net.ops
     batch = ops.backend.asarray(batch)
     forward = net.forward(batch, keep=keep, to=net.logits, cache=True, training=True, seed=seed, step=step,

@@ -211,7 +211,7 @@ class AtlasPages:
         entries = []
         for rank in np.flatnonzero(part.filled[index]).tolist():
             image, (top, left) = int(part.images[index, rank]), part.origins[index, rank].tolist()
-            bottom, right = min(top + part.patches.shape[2], height), min(left + part.patches.shape[3], width)
+            bottom, right = min(top + part.patch_shape[0], height), min(left + part.patch_shape[1], width)
             top, left = max(top, 0), max(left, 0)
             entries.append({
                 "rank": rank + 1, "value": number_text(float(part.values[index, rank])),

@@ -94,12 +94,13 @@ class LayerPictures:
     def _unit(self, index: int, projected: np.ndarray | None, check: Check | None) -> None:
         part, atlas, stem = self.part, self.atlas, f"{self.folder}/{index}"
         extent, channels = atlas.image_shape[:2], atlas.preprocessing.channels
-        blank = np.zeros(part.patches.shape[1:], np.float32) if projected is None else projected
-        left, right, scale = card_pictures(blank, part.patches[index], part.origins[index], extent, channels,
+        patches = part.cut(index)
+        blank = np.zeros(patches.shape, np.float32) if projected is None else projected
+        left, right, scale = card_pictures(blank, patches, part.origins[index], extent, channels,
                                            filled=part.filled[index], background=LINE)
         name = f"{self.layer}:{index}"
         drawn = UnitPictures(self.site.picture(f"{stem}-patches", right, f"Patches that excite {name} most"))
-        first = outside_gray(part.patches[index, :1], part.origins[index, :1], extent)
+        first = outside_gray(patches[:1], part.origins[index, :1], extent)
         self.patches[index] = resize_tiles(first, THUMB, THUMB)[0]
         if projected is not None:
             drawn.projections = self.site.picture(f"{stem}-projections", left, f"Projections of {name}")
@@ -123,5 +124,5 @@ def saved_projections(output: Path, atlas: Atlas, rule: str | None) -> tuple[dic
         return {}, None
     found = {str(name): arrays.get(f"layer{number}") for number, name in enumerate(stored.get("layers", []))}
     fitting = {name: array for name, array in found.items()
-               if array is not None and name in atlas.layers and array.shape == atlas[name].patches.shape}
+               if array is not None and name in atlas.layers and array.shape == atlas[name].held.shape}
     return fitting, str(stored.get("rule"))

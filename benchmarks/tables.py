@@ -1,0 +1,70 @@
+"""The tables of docs/performance.md, made from benchmarks/results: `python -m benchmarks.tables`.
+
+A table stands in the page between `<!-- RESULTS.json: REGULAR EXPRESSION -->` and `<!-- end -->`; its rows are those
+of the file whose work matches. `--check` changes nothing and fails where a table is not what the file says.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "performance.md"
+PLACE = re.compile(r"(<!-- (?P<file>[\w.-]+\.json): (?P<works>.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def shown(value: float) -> str:
+    """About three significant digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows of a results file as a Markdown table; convolutions with their rates, errors and a summary."""
+    convolutions = all(row["note"].startswith("errors ") for row in rows)
+    ending = "GFLOP/s | root mean square errors: ours, theirs" if convolutions else "peer"
+    lines = [f"| work | ours ms | best peer ms | ratio | {ending} |", "|---|---|---|---|---|" + "---|" * convolutions]
+    for row in rows:
+        ours = row["medians"]["zfcore"]
+        peer, ratio = row["best_peer"], row["ratio"]
+        cells = [row["work"], shown(1e3 * ours)]
+        cells += [shown(1e3 * row["medians"][peer]), shown(ratio)] if peer else ["", ""]
+        cells += [f"{row['gflop'] / ours:.0f}", row["note"].removeprefix("errors ")] if convolutions else [peer or ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    if convolutions:
+        ratios = {row["work"]: row["ratio"] for row in rows}
+        lowest = min(ratios, key=ratios.__getitem__)
+        lines += ["", f"Geometric mean of these {len(rows)} ratios: {statistics.geometric_mean(ratios.values()):.2f}; "
+                      f"lowest: {ratios[lowest]:.2f} ({lowest}); below 0.9: "
+                      f"{sum(ratio < 0.9 for ratio in ratios.values())}."]
+    return "\n".join(lines) + "\n"
+
+
+def updated(text: str, folder: Path = HERE / "results") -> str:
+    """The page with every table made anew."""
+    def made(place: re.Match[str]) -> str:
+        measured = json.loads((folder / place["file"]).read_text())["rows"]
+        rows = [row for row in measured if re.search(place["works"], row["work"])]
+        if not rows:
+            raise SystemExit(f"{place['file']} has no row that matches {place['works']!r}")
+        return place[1] + table(rows) + place[4]
+
+    return PLACE.sub(made, text)
+
+
+def main(check: Annotated[bool, typer.Option("--check", help="Fail where a table is not what was measured.")] = False
+         ) -> None:
+    """Make the tables of docs/performance.md from benchmarks/results."""
+    text = PAGE.read_text("utf-8")
+    if check and updated(text) != text:
+        raise SystemExit(f"{PAGE.name}: a table is not that of benchmarks/results; run `python -m benchmarks.tables`")
+    PAGE.write_text(updated(text), "utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
