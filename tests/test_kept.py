@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -166,6 +168,13 @@ def test_empty_and_strided_arrays_are_only_marked():
     assert not strided.flags.writeable
     declaration.end()
     assert strided.flags.writeable
+
+
+def test_declarations_that_outlive_the_interpreter_are_no_trouble():
+    code = ("import numpy as np; from zfcore.kernels.kept import Declaration, kept; array = np.ones(9, 'f4'); "
+            "declared = [Declaration([array]), Declaration([array])]; kept(array, 1, array.copy)")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_threads_share_forms_and_declarations():

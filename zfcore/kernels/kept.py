@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable
@@ -50,9 +51,11 @@ class _Declared:
         self.number, self.place = id(array), _place(array)
         self.array = weakref.ref(array, lambda _: self.drop())
 
-    def drop(self) -> None:
-        """Forget the array and its forms."""
+    def drop(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        """Forget the array and its forms, but not at the interpreter's end, when modules lose their contents."""
         global _bytes
+        if finalizing():
+            return
         with _lock:
             for table, key in ((_declared, self.number), (_by_place, self.place)):
                 if table.get(key) is self:
@@ -105,8 +108,9 @@ class Declaration:
                     with contextlib.suppress(ValueError):  # what it is a view of was made read-only meanwhile
                         array.flags.writeable = True
 
-    def __del__(self) -> None:
-        self.end()
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not finalizing():
+            self.end()
 
 
 def kept(weight: np.ndarray, key: Hashable, build: Callable[[], Any]) -> Any:

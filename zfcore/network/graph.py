@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import backends, checks, initializers, ops, rules
-from ..kernels.kept import Declaration
 from ..layers import Layer, Run, Shape, from_config
 from ..preprocessing import Preprocessing
 from ..rules import Rule
 from ..units import PRE, Unit, tensor_node
 from . import cones, projection, sizes, stages, tables, walk
 from .cones import Cone
+from .freezing import Freezable
 from .walk import IMAGE, Backward, Forward, Node
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./\-]{0,199}")
 FORMAT = 1
 
 
-class Network:
+class Network(Freezable):
     """A convolutional network that can be walked up and down.
 
     Parameters
@@ -73,11 +72,6 @@ class Network:
         self.shapes: dict[str, Shape] = {IMAGE: shape}
         self._backend = backend
         self._ops: ops.Ops | None = None
-        self._declaration: Declaration | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles are not frozen, and bind their operations anew."""
-        return {**self.__dict__, "_ops": None, "_declaration": None}
 
     # The graph
 
@@ -408,55 +402,6 @@ class Network:
         for node in self.nodes.values():
             node.layer.parameters = {key: value.astype(dtype) for key, value in node.layer.parameters.items()}
         return self
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the parameters are declared unchanging, see `freeze`."""
-        return self._declaration is not None
-
-    def freeze(self) -> Network:
-        """Declare that the parameters do not change any more. Returns the network.
-
-        Kernels then keep filters in the forms that they read, which they else make in every call: that is up to
-        a fifth of a pass over one image. Results are the same, bit for bit. NumPy refuses writes to the parameters,
-        training and loading refuse the network, until `thaw`; views of the parameters' arrays that were taken
-        before must not be written to either. Work of many passes that changes nothing (synthesis, occlusion,
-        projections of many units) freezes by itself while it runs, see `while_frozen`.
-
-        Memory: a form is kept once it has been used, for each direction that was walked: as many bytes as the
-        filters have, or four times that for Winograd's algorithm. (ZFNet: 64 MB for forward passes, 64 for
-        gradients, 26 for projections, beside 250 MB of parameters.) All forms together take an eighth of the
-        machine's memory at most. Fully connected layers need none. Other backends keep nothing: what runs there is as
-        without. Copies and pickles of a frozen network are not frozen.
-        """
-        if self._declaration is None:
-            self._declaration = Declaration(self.parameters().values())
-        return self
-
-    def thaw(self) -> Network:
-        """Let the parameters be changed again, and forget what `freeze` made kernels keep. Returns the network."""
-        if self._declaration is not None:
-            self._declaration.end()
-            self._declaration = None
-        return self
-
-    @contextlib.contextmanager
-    def while_frozen(self) -> Iterator[Network]:
-        """A block during which the parameters do not change, as if it began with `freeze` and ended with `thaw`.
-
-        Blocks may overlap, in several threads too, and with `freeze`; the arrays are as before when all have ended.
-        """
-        declaration = Declaration(array for node in self.nodes.values() for array in node.layer.parameters.values())
-        try:
-            yield self
-        finally:
-            declaration.end()
-
-    def require_thawed(self, where: str) -> None:
-        """ValueError if the network is frozen: for what changes parameters."""
-        if self.frozen:
-            raise ValueError(f"{where}: the network {self.name!r} is frozen; allowed: a network whose parameters may "
-                             "change: call thaw() first")
 
     @property
     def parameter_count(self) -> int:
