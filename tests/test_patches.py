@@ -143,6 +143,19 @@ def test_the_hash_is_that_of_the_parameters_during_the_scan() -> None:
     assert atlas.hashes["network"] == expected != results.network_hash(net)
 
 
+def test_the_network_does_not_change_while_it_is_scanned() -> None:
+    class Changing(Arrays):
+        def pixels(self, index: int) -> np.ndarray:
+            if index == 9:
+                net.nodes["conv1"].layer.parameters["weight"][:] = 0
+            return super().pixels(index)
+
+    net = network()
+    with pytest.raises(ValueError, match="read-only"):
+        scan(net, Changing(IMAGES), "conv1", batch_size=2, threads=1, progress=False)
+    net.nodes["conv1"].layer.parameters["weight"][:] = 0  # as before
+
+
 def test_the_forecast_says_when_patches_come_later(capsys: pytest.CaptureFixture[str],
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     scan(NET, IMAGES, LAYERS, 5)

@@ -55,7 +55,9 @@ def test_batch_norm(agree, shape, dtype):
     variance = normal(shape[-1:], dtype, 5) ** 2
     agree(ops.batch_norm, x, scale, bias, mean, variance)
     agree(ops.batch_norm_gradient, dy, scale, variance)
-    agree(ops.batch_norm_training, x, scale, bias, tolerance=8)
+    # Both sum in float64, each in an order of its own: the mean of float64 arrays differs by its sum's bound.
+    cells = x.size // shape[-1]
+    agree(ops.batch_norm_training, x, scale, bias, tolerance=8 if dtype is np.float32 else 8 + cells)
     agree(ops.batch_norm_training_gradient, dy, x, mean, variance, scale, tolerance=8)
 
 

@@ -60,6 +60,8 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def asarray(array: Any, dtype: Any = None) -> np.ndarray:
     """C-contiguous, aligned array of this backend; copies only where it must."""
+    if type(array) is np.ndarray and dtype in (None, array.dtype) and array.flags.carray:
+        return array  # and writeable: the usual case, in a tenth of the time
     return readable(np.require(array, dtype, ["C", "A"]))
 
 

@@ -117,5 +117,5 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     else:
         found = _take(size + LINE)
         raw = np.asarray(_Block(np.empty(size + LINE, np.uint8) if found is None else found))
-    start = -raw.ctypes.data % LINE
-    return raw[start:start + size].view(dtype).reshape(shape)
+    start = -raw.__array_interface__["data"][0] % LINE
+    return np.ndarray(shape, dtype, raw, start)

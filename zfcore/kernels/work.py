@@ -20,4 +20,6 @@ def streams(target: Any, *others: Any) -> bool:
     A line stored in the usual way is read first. Vectors must start at lines, cells be whole vectors.
     """
     size = target.nbytes + sum(other.nbytes for other in others)
-    return bool(size > CACHE and target.ctypes.data % LINE == 0 and target.shape[-1] * target.itemsize % LINE == 0)
+    if size <= CACHE or target.shape[-1] * target.itemsize % LINE:
+        return False
+    return bool(target.ctypes.data % LINE == 0)

@@ -16,7 +16,9 @@ def bounds_of(where: str, shape: tuple[int, ...], tile: Tile | None) -> np.ndarr
     """(N, 4) int64: rows [top, bottom) and columns [left, right) of each image that lie inside its map."""
     images, height, width = shape[:3]
     if tile is None:
-        return np.tile(np.array([0, height, 0, width], np.int64), (images, 1))
+        whole = np.empty((images, 4), np.int64)
+        whole[:] = 0, height, 0, width
+        return whole
     origins = np.asarray(tile.origins)
     if origins.dtype.kind not in "iu":
         checks.fail(where, "tile.origins.dtype", origins.dtype, "integers", TypeError)

@@ -89,7 +89,8 @@ def scan(network: Any, images: Any, layers: Sequence[str] | str | None = None, t
         with contextlib.nullcontext() if keeper is None else keeper.locked():
             before = None if keeper is None else keeper.load(job.identity(), begin, end)
             job.start(folder, before, batch_size, threads)
-            job.run(expected, progress, None if keeper is None else keeper.save, save_every)
+            with network.while_frozen():
+                job.run(expected, progress, None if keeper is None else keeper.save, save_every)
     except BaseException:
         if folder is not None:
             folder.cleanup()
