@@ -16,6 +16,7 @@ import typer
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
+COMPILED = "torch.compile"
 PLACE = re.compile(r"(<!-- (?P<file>[\w.-]+\.json): (?P<works>.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -25,16 +26,25 @@ def shown(value: float) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows of a results file as a Markdown table; convolutions with their rates, errors and a summary."""
+    """Rows of a results file as a Markdown table; convolutions with their rates, errors and a summary.
+
+    Where torch.compile was timed, the ratios to it and to the better of PyTorch's layouts stand apart, too.
+    """
+    compiled = any(COMPILED in row["medians"] for row in rows)
     convolutions = all(row["note"].startswith("errors ") for row in rows)
     ending = "GFLOP/s | root mean square errors: ours, theirs" if convolutions else "peer"
-    lines = [f"| work | ours ms | best peer ms | ratio | {ending} |", "|---|---|---|---|---|" + "---|" * convolutions]
+    ending += f" | to eager, to {COMPILED}" if compiled else ""
+    lines = [f"| work | ours ms | best peer ms | ratio | {ending} |", "|" + "---|" * (5 + ending.count("|"))]
     for row in rows:
         ours = row["medians"]["zfcore"]
         peer, ratio = row["best_peer"], row["ratio"]
         cells = [row["work"], shown(1e3 * ours)]
         cells += [shown(1e3 * row["medians"][peer]), shown(ratio)] if peer else ["", ""]
         cells += [f"{row['gflop'] / ours:.0f}", row["note"].removeprefix("errors ")] if convolutions else [peer or ""]
+        if compiled:
+            others = {name: value for name, value in row["medians"].items() if name != "zfcore"}
+            fused = others.pop(COMPILED, None)
+            cells.append(f"{shown(min(others.values()) / ours)}, {shown(fused / ours)}" if fused else "")
         lines.append(f"| {' | '.join(cells)} |")
     if convolutions:
         ratios = {row["work"]: row["ratio"] for row in rows}
