@@ -72,9 +72,11 @@ def interleave(work: str, contenders: dict[str, Callable[[], Any]], *, seconds: 
 
 
 def both(row: Row) -> tuple[Row, Row]:
-    """Two rows of one timing with the contender FROZEN: without it, and with it in our place."""
+    """Two rows of one timing: without anything frozen; and with FROZEN in our place, beside all peers."""
     def without(values: dict[str, Any], ours: str) -> dict[str, Any]:
-        return {OURS: values[ours], **{name: each for name, each in values.items() if name not in (OURS, FROZEN)}}
+        left_out = "frozen" if ours == OURS else FROZEN
+        return {OURS: values[ours], **{name: each for name, each in values.items()
+                                       if name != OURS and left_out not in name}}
 
     plain, frozen = (replace(row, medians=without(row.medians, ours), samples=without(row.samples, ours))
                      for ours in (OURS, FROZEN))

@@ -44,8 +44,9 @@ def forward(seconds: float, compiled: bool) -> Iterator[Row]:
             contenders: dict[str, Callable[[], Any]] = {OURS: lambda: net(x), FROZEN: lambda: frozen(x)}
             contenders |= {layout: run(model, images[layout]) for layout, model in peers.items()}
             if compiled and name == "zfnet":
-                contenders["torch.compile"] = run(torch.compile(peers["torch channels_last"]),
-                                                  images["torch channels_last"])
+                model, image = peers["torch channels_last"], images["torch channels_last"]
+                contenders["torch.compile"] = run(torch.compile(model), image)
+                contenders["torch.compile frozen"] = run(torch.compile(model, options={"freezing": True}), image)
             expected = contenders["torch"]().numpy()
             error = np.abs(net(x).reshape(expected.shape) - expected).max()
             work = sum(net.multiply_adds(batch).values())

@@ -42,9 +42,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells += [shown(1e3 * row["medians"][peer]), shown(ratio)] if peer else ["", ""]
         cells += [f"{row['gflop'] / ours:.0f}", row["note"].removeprefix("errors ")] if convolutions else [peer or ""]
         if compiled:
-            others = {name: value for name, value in row["medians"].items() if name != "zfcore"}
-            fused = others.pop(COMPILED, None)
-            cells.append(f"{shown(min(others.values()) / ours)}, {shown(fused / ours)}" if fused else "")
+            fused = row["medians"].get(COMPILED)
+            eager = [value for name, value in row["medians"].items() if not name.startswith(("zfcore", COMPILED))]
+            cells.append(f"{shown(min(eager) / ours)}, {shown(fused / ours)}" if fused else "")
         lines.append(f"| {' | '.join(cells)} |")
     if convolutions:
         ratios = {row["work"]: row["ratio"] for row in rows}
