@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,3 +124,39 @@ def test_no_array_is_kept_by_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
         threads.parallel(add_one, 16, done)
         del done
         assert gone() is None
+
+
+def test_an_interrupt_while_compiling_locks_nobody_out(tmp_path: Path) -> None:
+    """Ctrl-C just inside the lock of LLVM's binding, as one kernel is compiled; then a thread compiles another."""
+    program = (
+        "import os, signal, sys, threading\n"
+        "import numpy as np\n"
+        "from llvmlite.binding import ffi\n"
+        "from zfcore.kernels.compile import kernel\n"
+        "@kernel\n"
+        "def first(x):\n"
+        "    x[0] += 1\n"
+        "@kernel\n"
+        "def second(x):\n"
+        "    x[0] += 2\n"
+        "sent = []\n"
+        "def inside():\n"
+        "    if not sent:\n"
+        "        sent.append(os.kill(os.getpid(), signal.SIGINT))\n"
+        "        sum(range(10**5))\n"
+        "ffi.lib._lock.register(inside, lambda: None)\n"
+        "x = np.zeros(1)\n"
+        "try:\n"
+        "    first(x)\n"
+        "    sys.exit('no interrupt')\n"
+        "except KeyboardInterrupt:\n"
+        "    pass\n"
+        "other = threading.Thread(target=second, args=(x,), daemon=True)\n"
+        "other.start()\n"
+        "other.join(60)\n"
+        "first(x)\n"
+        "print(x[0], other.is_alive(), flush=True)\n"
+        "os._exit(0)\n")
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120,
+                            env={**os.environ, "ZFCORE_CACHE_DIR": str(tmp_path)})
+    assert result.stdout == "3.0 False\n", result.stdout + result.stderr
