@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -182,11 +183,8 @@ def test_threads_use_one_network_frozen_and_not() -> None:
             if not same(found, expected):
                 wrong.append(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
     assert not wrong
     assert all(array.flags.writeable for array in net.parameters().values())
 
@@ -263,9 +261,12 @@ def test_work_of_many_passes_freezes_by_itself_and_leaves_nothing(monkeypatch: p
     begun: list[bool] = []
     block = Network.while_frozen
 
-    def noted(self):
-        begun.append(True)
-        return block(self)
+    @contextlib.contextmanager
+    def noted(self, wanted=True):
+        with block(self, wanted) as held:
+            if any(not array.flags.writeable for array in held.parameters().values()):
+                begun.append(True)
+            yield held
 
     monkeypatch.setattr(Network, "while_frozen", noted)
     for work in (lambda: explain.occlusion(net, x[:1], window=9, stride=9),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -414,6 +415,15 @@ def test_the_command(run: Run, work: Path, tmp_path: Path) -> None:
                        "--layers", "conv1", "--loss", "multi-label", "--out", tmp_path / "voc")
     assert code == 0 and "pretrained, conv1: mean average precision" in out
     assert len((tmp_path / "voc" / "transfer.csv").read_text().splitlines()[0].split(",")) == 23
+    shutil.copytree(work / "voc", tmp_path / "torn")
+    bad = sorted((tmp_path / "torn").rglob("*.jpg"))[0]
+    bad.write_bytes(b"torn")
+    words = ["transfer", work / "net.safetensors", f"voc:{tmp_path}/torn:train", "--test", f"voc:{tmp_path}/torn:val",
+             "--layers", "conv1", "--loss", "multi-label", "--out", tmp_path / "some"]
+    assert run(*words)[0] == 2
+    code, out, _ = run(*words, "--on-bad-image", "skip")
+    assert code == 0 and "1 picture could not be read" in out
+    assert list(json.loads((tmp_path / "some" / "summary.json").read_text())["skipped"]) == [bad.name]
 
 
 @pytest.mark.parametrize(("words", "said"), [

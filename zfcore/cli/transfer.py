@@ -82,14 +82,16 @@ def transfer(
         from ..pictures import pascal_picture
         from ..study.pascal import pascal
 
-        voc = pascal(networks, source, open_images(test, on_bad=bad), names, loss=loss, classifier=classifier,
+        judged = open_images(test, on_bad=bad)
+        skipped = whole_pictures(source, judged)[1]  # which the study leaves out by itself
+        voc = pascal(networks, source, judged, names, loss=loss, classifier=classifier,
                      pooling=pooling, cells=side, seed=common.seed, batch_size=common.batch_size, scratch=scratch)
         lines = [["network", "layer", "mean", *voc.class_names]]
         for name, rows in voc.summary["precision"].items():
             lines += [[name, layer, row["mean"], *row["classes"].values()] for layer, row in rows.items()]
         text = "\n".join(f"{name}, {layer}: mean average precision {mean:.3f}" for name, layer, mean, *_ in lines[1:])
-        finish(voc, {"transfer": pascal_picture(voc)}, common, {"model": model, **voc.summary}, text,
-               {"transfer.csv": csv_text(lines)})
+        finish(voc, {"transfer": pascal_picture(voc)}, common, {"model": model, "skipped": skipped, **voc.summary},
+               text + left_out(skipped), {"transfer.csv": csv_text(lines)})
         return
     from ..pictures.transfer import percent, transfer_picture
     from ..study.transfer import transfer as study

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +22,7 @@ def walk(network: Network, x: np.ndarray, targets: Targets, rule: str | Rule, ba
     """Scores (N,) and signals at the pixels of any number of images, in batches."""
     checks.integer("explain", "batch_size", batch_size, 1)
     scores, signal = np.empty(len(x), x.dtype), np.empty_like(x, order="C")
-    with network.while_frozen() if len(x) > batch_size else nullcontext():
+    with network.while_frozen(len(x) > batch_size):
         for start in range(0, len(x), batch_size):
             part = slice(start, start + batch_size)
             scores[part], signal[part] = pull(network, x[part], targets[part], rule)

@@ -102,13 +102,13 @@ def _convolve(begin, end, out, source, packed, bias, patches, places, sizes, rel
             count = gather(tile, source, image * patches.height * patches.row, group * channels, patches,
                            cell, cells, first, last, rows)
             start = ((group * panels + low // panel) * depth + first) * panel
-            target = sums if count == cells else some
+            product = sums if count == cells else some
             if count < cells:
                 some[: count * c_step] = 0
             if sparse:
-                multiply_present_block(target, c_step, tile, count, packed, start, depth * panel, width, last - first)
+                multiply_present_block(product, c_step, tile, count, packed, start, depth * panel, width, last - first)
             else:
-                multiply_block(target, c_step, tile, count, packed, start, panel, depth * panel, width, last - first)
+                multiply_block(product, c_step, tile, count, packed, start, panel, depth * panel, width, last - first)
             if count < cells:
                 for t in range(count):
                     numbers, target = some[t * c_step :], sums[rows[t] * c_step : rows[t] * c_step + width]

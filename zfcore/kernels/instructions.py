@@ -77,14 +77,18 @@ class _Emitter:
         place = self.builder.bitcast(self.move(pointer, vector * self.lanes), self.vector.as_pointer())
         self.builder.store(value, place).align = self.size
 
+    def either(self, condition: Any, make: Any) -> None:
+        """Code in two versions, make(True) and make(False), of which the condition chooses one when it runs."""
+        with self.builder.if_else(condition) as (then, otherwise):
+            with then:
+                make(True)
+            with otherwise:
+                make(False)
+
     def put(self, value: Any, pointer: Any, stream: Any = None) -> None:
         """Store a vector past the caches, or as usual where `stream` says no; past them it must start a line."""
         if stream is not None:
-            with self.builder.if_else(stream) as (past, through):
-                with past:
-                    self.put(value, pointer)
-                with through:
-                    self.store(value, pointer)
+            self.either(stream, lambda past: (self.put if past else self.store)(value, pointer))
             return
         store = self.builder.store(value, self.builder.bitcast(pointer, self.vector.as_pointer()))
         store.align = self.lanes * self.size

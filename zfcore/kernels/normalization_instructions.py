@@ -47,11 +47,7 @@ def scale_cells(typing: Any, y: Any, y_start: Any, x: Any, x_start: Any, mean: A
 
             emit.loop(cells, [out, source], cell)
 
-        with builder.if_else(stream) as (past, through):
-            with past:
-                version(True)
-            with through:
-                version(False)
+        emit.either(stream, version)
         return context.get_dummy_value()
 
     return signature, generate

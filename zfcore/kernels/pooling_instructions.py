@@ -262,11 +262,7 @@ def unpool_cell(typing: Any, x: Any, x_start: Any, y: Any, y_start: Any, switche
 
             emit.sides(high, wide, [(1, 1), (1, 2), (2, 1), (2, 2)], fixed, loops)
 
-        with builder.if_else(last_wins) as (then, otherwise):
-            with then:
-                version(True)
-            with otherwise:
-                version(False)
+        emit.either(last_wins, version)
         return context.get_dummy_value()
 
     return signature, generate

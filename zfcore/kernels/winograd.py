@@ -331,6 +331,19 @@ def needed(points: int, window: tuple[int, int], stride: int, unread: int) -> np
     return table
 
 
+def _transformed(pack: Any, weight: np.ndarray, panels: int, depth: int, groups: int, phases: np.ndarray, stride: int,
+                 scheme: Scheme) -> np.ndarray:
+    """The filters' transforms, in `panels` of `depth` rows at each point, by _pack_forward or _pack_gradient."""
+
+    def transformed() -> np.ndarray:
+        packed = aligned(scheme.points**2 * panels * depth * PANEL_BYTES // weight.itemsize, weight.dtype)
+        parallel(pack, panels, packed, flat(weight), weight.shape, groups, phases, stride, scheme.number, scheme.taps,
+                 scheme.points)
+        return packed
+
+    return kept(weight, (pack.__name__, scheme.number, stride, groups), transformed)
+
+
 def _run(out: np.ndarray, source: np.ndarray, packed: np.ndarray, bias: np.ndarray, phases: np.ndarray,
          ranges: np.ndarray, plan: Plan, relu: bool) -> None:
     panel = PANEL_BYTES // out.itemsize
@@ -352,14 +365,7 @@ def winograd_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.
         bias = np.zeros(filters, weight.dtype)
     phases, panels = phase_table(stride, 1), _ceil(filters // groups, PANEL_BYTES // x.itemsize)
     depth = int(phases[0, 0, 2]) * channels
-
-    def transformed() -> np.ndarray:
-        packed = aligned(groups * scheme.points**2 * panels * depth * PANEL_BYTES // x.itemsize, x.dtype)
-        parallel(_pack_forward, groups * panels, packed, flat(weight), weight.shape, groups, phases, stride,
-                 scheme.number, scheme.taps, scheme.points)
-        return packed
-
-    packed = kept(weight, ("winograd forward", scheme.number, stride, groups), transformed)
+    packed = _transformed(_pack_forward, weight, groups * panels, depth, groups, phases, stride, scheme)
     ranges = np.ones((scheme.points**2, 4), np.int64) * (0, 0, 0, 1)
     ranges[:, :2] = needed(scheme.points, (height, width), stride, scheme.points - 1)
     plan = Plan(scheme.number, scheme.tile, scheme.points, images, groups, _ceil(rows, scheme.tile),
@@ -378,14 +384,7 @@ def winograd_input_gradient(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, 
     phases, panels = phase_table(1, stride), _ceil(channels, PANEL_BYTES // dx.itemsize)
     panels *= int(phases[1, 0, 2])
     depth = filters // groups
-
-    def transformed() -> np.ndarray:
-        packed = aligned(groups * scheme.points**2 * panels * depth * PANEL_BYTES // dx.itemsize, dx.dtype)
-        parallel(_pack_gradient, groups * panels, packed, flat(weight), weight.shape, groups, phases, stride,
-                 scheme.number, scheme.taps, scheme.points)
-        return packed
-
-    packed = kept(weight, ("winograd input gradient", scheme.number, stride, groups), transformed)
+    packed = _transformed(_pack_gradient, weight, groups * panels, depth, groups, phases, stride, scheme)
     ranges = np.ones((scheme.points**2, 4), np.int64) * (0, 1, 0, 0)
     ranges[:, 2:] = needed(scheme.points, (height, width), stride, 0)
     top, left = padding[0] // stride, padding[2] // stride  # of the cells' blocks, as of the stride

@@ -63,12 +63,17 @@ class Freezable:
         return self
 
     @contextlib.contextmanager
-    def while_frozen(self) -> Iterator[Self]:
+    def while_frozen(self, wanted: bool = True) -> Iterator[Self]:
         """A block during which the parameters do not change, as if it began with `freeze` and ended with `thaw`.
 
         Blocks may overlap, in several threads too, and with `freeze`; the arrays are as before when all have ended.
+
+        Parameters
+        ----------
+        wanted : False: nothing is declared, as for a single pass, which would keep what nobody reads again
         """
-        declaration = Declaration(array for node in self.nodes.values() for array in node.layer.parameters.values())
+        nodes = self.nodes.values() if wanted else ()
+        declaration = Declaration(array for node in nodes for array in node.layer.parameters.values())
         try:
             yield self
         finally:

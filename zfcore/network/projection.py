@@ -6,7 +6,6 @@ Set every activation of a layer to zero but one and walk down (Zeiler & Fergus 2
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +160,7 @@ def project(network: Network, x: np.ndarray, units: Any, rule: str | Rule = "dec
     seen, which = np.unique(np.stack([indices, rows, columns]), axis=1, return_index=True, return_inverse=True)[1:]
     which = which.reshape(-1)
     order = np.argsort(which, kind="stable")
-    with network.while_frozen() if len(order) > batch_size else nullcontext():
+    with network.while_frozen(len(order) > batch_size):
         for start in range(0, len(order), batch_size):
             part = order[start:start + batch_size]
             own, tile_of = np.unique(which[part], return_inverse=True)
@@ -207,7 +206,7 @@ def project_tiles(network: Network, tiles: np.ndarray, origins: np.ndarray, laye
         checks.fail(where, "origins", "another array", "cone(layer).origins(rows, columns)")
     pixels = empty(tiles.shape, tiles.dtype)
     values = np.empty(len(tiles), tiles.dtype)
-    with network.while_frozen() if len(tiles) > batch_size else nullcontext():
+    with network.while_frozen(len(tiles) > batch_size):
         for start in range(0, len(tiles), batch_size):
             part = slice(start, start + batch_size)
             pixels[part], values[part] = _walk(network, cone, tiles[part], layer, maps[part], rows[part],

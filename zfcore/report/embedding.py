@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .. import explain
-from ..data import Images
+from ..data import Images, subset
 from ..files import atomic_write
 from ..formats import results
 from ..network import Network
@@ -23,24 +23,9 @@ PALETTE = [(31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 1
 MOST_SHOWN = 2500  # pictures in one laid-out grid
 
 
-class _First(Images):
-    """The first pictures of a data set."""
-
-    def __init__(self, source: Images, count: int) -> None:
-        labels = None if source.labels is None else source.labels[:count]
-        super().__init__(source.names[:count], labels, source.class_names, source.on_bad)
-        self.source = source
-
-    def pixels(self, index: int) -> np.ndarray:
-        return self.source.pixels(index)
-
-    def _content(self) -> list[Any]:
-        return [self.source.manifest(), len(self)]
-
-
 def first(source: Images, count: int | None) -> Images:
     """The first `count` pictures of a data set; None: all."""
-    return source if count is None or count >= len(source) else _First(source, count)
+    return source if count is None or count >= len(source) else subset(source, np.arange(count))
 
 
 def default_layer(network: Network) -> str:
