@@ -37,7 +37,7 @@ class Network(Freezable):
     algorithm : of its convolutions, see `ops.convolution`: "auto" takes Winograd's algorithm where it is
         faster, "direct" the one with smaller rounding errors. Projections are always direct
     precision : what the products of its convolutions and fully connected layers are made of, see
-        `ops.convolution`: "float32", or, on the backends that have them, "tf32", "float16" or "bfloat16".
+        `ops.convolution`: "float32", or, on the backends that have them, "tf32x3", "tf32", "float16" or "bfloat16".
         Parameters and all tensors stay float32. Projections and occlusion are always float32
 
     `metadata` holds texts that travel with a saved network, such as how it was trained.
