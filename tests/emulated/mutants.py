@@ -32,7 +32,7 @@ KINDS = {"plain": ["-O1"], "thread": ["-O1", "-fsanitize=thread", "-DZF_THREAD_S
 SYNC = "__syncthreads();"
 # Headers, and the kernels that show their mutants.
 SHOWN_BY = {"device": "update", "gather": "convolution", "storage": "activation", "windows": "pooling",
-            "tensor_tiles": "convolution_tensor"}
+            "tensor_tiles": "convolution_tensor", "gather_tensor": "convolution_tensor"}
 # file, text, replacement, which occurrence of the text (from 0)
 MUTANTS = [
     ("pooling", SYNC, "", 0),
@@ -106,12 +106,12 @@ MUTANTS = [
     ("tensor_tiles", "16 * k + 8 * (matrix >> 1) + line", "16 * k + 8 * (matrix & 1) + line", 0),
     ("tensor_tiles", "load_matrices<true>(b", "load_matrices<false>(b", 0),
     ("tensor_tiles", "2 * (j % 2) + 1]", "2 * (j % 2)]", 0),
-    ("convolution_tensor", "lane / 4 + 8 * half", "lane / 4 * 2 + half", 1),
+    ("convolution_tensor", "lane / 4 + 8 * half", "lane / 4 * 2 + half", 0),
     ("tensor_tiles", "*free = memory + (stages - 1) * size", "*free = memory + (stages - 2) * size", 0),
-    ("convolution_tensor", "at.high * g.down.tap_step", "at.high * g.across.tap_step", 0),
+    ("gather_tensor", "at.high * g.down.tap_step", "at.high * g.across.tap_step", 0),
     ("convolution_tensor", "tap.high * shape.dilation_vertical", "tap.high * shape.dilation_horizontal", 0),
-    ("convolution_tensor", "own_filter + 32 * i < g.width", "own_filter < g.width", 0),
-    ("convolution_tensor", "has_term && within(place", "within(place", 0),
+    ("gather_tensor", "own_filter + 32 * i < g.width", "own_filter < g.width", 0),
+    ("gather_tensor", "has_term && within(place", "within(place", 0),
     ("convolution_tensor", "g.width % 2 == 0 && g.out_channels", "g.out_channels", 0),
     ("storage", "(bits >> 16 & 1)) >> 16)", "1) >> 16)", 0),
     ("storage", "(bits >> 13 & 1)) >> 13)", "1) >> 13)", 0),
