@@ -212,7 +212,7 @@ class Network(Freezable):
         self._check_parameters(nodes)
         run = Run(training=training, parameters=cache and parameters, seed=seed, step=step,
                   algorithm=self.algorithm, precision=self.precision)
-        if not cache and self.precision == "float32":
+        if not cache:
             nodes = stages.fused(self.ops, nodes, {*keep, top})
         result = walk.up(self.ops, self._enter("forward", x), nodes, keep={*keep, top}, cache=cache, run=run,
                          frozen=frozen)
