@@ -56,23 +56,24 @@ unpool_filter_kernel(T* __restrict__ dx, Unpooled<T, last_wins> source, const T*
 
 // --------------------------------------------------------------------------------------- launchers
 
-void check_chain(const Convolution& c, const Maps& maps, const Windows& window, Precision precision) {
+void check_chain(const Convolution& c, const Maps& maps, const Windows& window) {
     check(c);
     check(maps, window);
     check_area(window);
     ZF_CHECK(maps.batch == c.batch && maps.height == c.rows && maps.width == c.columns && maps.channels == c.filters,
              "a fused chain: the pooled maps are not the convolution's");
-    ZF_CHECK(precision != Precision::tf32x3, "a fused chain: there is none of tf32x3, whose convolutions stand alone");
 }
 
 template <class T, bool last_wins>
-void filter(T* dx, const Unpooled<T, last_wins>& source, const T* weight, const Convolution& c, bool tensor,
-                   void* stream) {
+void filter(T* dx, const Unpooled<T, last_wins>& source, const T* weight, const Convolution& c,
+            Precision precision, void* stream) {
     const int columns = c.channels / c.groups;
+    const bool tensor = on_tensor_cores<T>(precision);
     const unsigned tiles = blocks_yz(divide_up(columns, tile));
     ZF_CHECK(std::int64_t(tiles) * tile >= columns, "unpool_filter: too many channels");
     if constexpr (!std::is_same_v<T, double>)
-        if (tensor && !is_narrow(c.groups, columns) && unpool_filter_tensor(dx, source, weight, c, stream)) return;
+        if (tensor && !is_narrow(c.groups, columns) && unpool_filter_tensor(dx, source, weight, c, precision, stream))
+            return;
     for (int i = 0; i < c.stride_vertical; ++i)
         for (int j = 0; j < c.stride_horizontal; ++j) {
             const Gather g = gather_of_input_gradient(c, i, j);
@@ -88,7 +89,7 @@ template <class T>
 void convolution_pool(T* y, std::uint8_t* switches, const T* x, const T* weight, const Wide<T>* bias, const Bounds* bounds,
                       const Convolution& c, bool relu, const Maps& maps, const Windows& window, Precision precision,
                       void* stream) {
-    check_chain(c, maps, window, precision);
+    check_chain(c, maps, window);
     const bool tensor = on_tensor_cores<T>(precision);
     if (!maps.rows || !maps.columns) return;
     const Patch patch = choose_patch(maps, window, tile);
@@ -99,7 +100,7 @@ void convolution_pool(T* y, std::uint8_t* switches, const T* x, const T* weight,
     ZF_CHECK(std::int64_t(tiles) * tile >= g.width, "convolution_pool: too many filters");
     if constexpr (!std::is_same_v<T, double>)
         if (tensor && !is_narrow(c.groups, g.width) &&
-            convolution_pool_tensor(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, stream))
+            convolution_pool_tensor(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, precision, stream))
             return;
     launch({{blocks_x(c.batch * patch.count(), 1), tiles, unsigned(c.groups)}, tile_threads, stream},
            convolution_pool_kernel<T>, y, switches, x, weight, bias, g, relu, bounds, maps, window, patch);
@@ -109,12 +110,11 @@ template <class T>
 void unpool_filter(T* dx, const T* y, const std::uint8_t* switches, const T* weight, const Bounds* bounds, const Maps& maps,
                    const Windows& window, bool last_wins, bool rectify, const Convolution& c, Precision precision,
                    void* stream) {
-    check_chain(c, maps, window, precision);
-    const bool tensor = on_tensor_cores<T>(precision);
+    check_chain(c, maps, window);
     if (last_wins)
-        filter(dx, Unpooled<T, true>{y, switches, bounds, maps, window, rectify}, weight, c, tensor, stream);
+        filter(dx, Unpooled<T, true>{y, switches, bounds, maps, window, rectify}, weight, c, precision, stream);
     else
-        filter(dx, Unpooled<T, false>{y, switches, bounds, maps, window, rectify}, weight, c, tensor, stream);
+        filter(dx, Unpooled<T, false>{y, switches, bounds, maps, window, rectify}, weight, c, precision, stream);
 }
 
 #define INSTANTIATE(T) \

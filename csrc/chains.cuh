@@ -54,15 +54,6 @@ struct Patched {
     }
 };
 
-// blockIdx.x, hidden from the compiler: what follows from it is worked out here, not kept in registers from the last time.
-__device__ __forceinline__ unsigned block_again() {
-    unsigned block = blockIdx.x;
-#ifdef __CUDACC__
-    asm volatile("" : "+r"(block));
-#endif
-    return block;
-}
-
 // Pools the patch's windows over `tile` filters from first_column on, `width` of them a thread at once. cell(i) tells
 // where the filters of cell i under the patch begin in shared memory; they are as they would be in memory.
 template <int width, class T, class C>
@@ -133,13 +124,14 @@ struct Unpooled {
 
 // ------------------------------------------------------------------------------------ tensor cores
 
-// In chains_tensor.cu, for float (factors rounded to tf32), float16 and bfloat16; arguments have been checked. False,
+// In chains_tensor.cu, for float (factors rounded to tf32, or split in two), float16 and bfloat16; arguments have been checked. False,
 // and nothing done, where the device has no such tensor cores.
 template <class T>
 bool convolution_pool_tensor(T* y, std::uint8_t* switches, const T* x, const T* weight, const float* bias,
                              const Bounds* bounds, const Gather&, int groups, bool relu, const Maps&, const Windows&,
-                             void* stream);
+                             Precision, void* stream);
 template <class T, bool last_wins>
-bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& source, const T* weight, const Convolution&, void* stream);
+bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& source, const T* weight, const Convolution&,
+                          Precision, void* stream);
 
 }  // namespace zf

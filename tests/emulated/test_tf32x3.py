@@ -173,3 +173,26 @@ def test_a_row_has_bits_of_its_own(which):
         name = "linear_forward" if which == "linear" else "linear_input_gradient"
         emulated._launchers._run(name, bare, None, *arrays, 4)  # without a workspace
         np.testing.assert_array_equal(bare, expected[begin:end])
+
+
+@pytest.mark.parametrize("value", [np.inf, LARGEST, np.nan])
+def test_chains_have_the_bits_of_their_operations(value):
+    """Also where sums are plain arithmetic's; the second tile of cells and of columns among them."""
+    generator = np.random.default_rng(0)
+    x, weight = (generator.standard_normal(shape).astype(np.float32) for shape in ((2, 11, 13, 4), (68, 3, 3, 4)))
+    x[1, 3, 4, 2] = weight[66, 1, 1, 0] = value
+    pool, run = {"window": 3, "stride": 2, "backend": emulated}, {"padding": 1, "precision": "tf32x3"}
+    fused = {"window": 3, "window_stride": 2, "backend": emulated, **run}
+    with np.errstate(invalid="ignore", over="ignore"):
+        maps = ops.convolution(x, weight, backend=emulated, **run)
+        wanted, places = ops.max_pool(maps, **pool)
+        y, switches = ops.convolution_pool(x, weight, **fused)
+        np.testing.assert_array_equal(y, wanted)
+        np.testing.assert_array_equal(switches, places)
+        signal = generator.standard_normal(y.shape).astype(np.float32)
+        signal[0, 2, 3, 5] = value
+        unpooled = ops.relu(ops.max_unpool(signal, switches, maps.shape, **pool), backend=emulated)
+        expected = ops.convolution_input_gradient(unpooled, weight, x.shape, backend=emulated, **run)
+        dx = ops.unpool_filter(signal, switches, weight, x.shape, maps.shape[1:3], rectify=True, **fused)
+    assert (np.isfinite(expected) if value == LARGEST else ~np.isfinite(expected)).any()
+    np.testing.assert_array_equal(dx, expected)
