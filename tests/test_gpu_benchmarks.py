@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import stand_in
 
-from benchmarks.gpu import groups, plan, run, targets
+from benchmarks.gpu import groups, page, plan, run, targets
 from benchmarks.gpu.rows import OURS, Row, merged, read, written
 from zfcore import Network, backends
 from zfcore.layers import Convolution, Flatten, Linear, MaxPool, ResponseNorm
@@ -179,6 +179,75 @@ def test_the_plan() -> None:
     assert full.dense()["fc6"] == plan.Dense(9216, 4096)
     assert list(full.norms().values()) == [(55, 55, 96), (13, 13, 256)]
     assert set(plan.variants(plan.STRICT)) >= {OURS} and list(plan.variants(plan.BFLOAT16)) == [OURS]
+
+
+def test_floors() -> None:
+    """By hand: operations over the data sheet's rate, or bytes over its bandwidth, which M marks."""
+    lines = page.floors().splitlines()
+    (conv2,) = (line for line in lines if "ZFNet conv2 |" in line)
+    operations = 2 * 128 * 26 * 26 * 256 * 25 * 96
+    assert conv2.endswith(f"| {operations / 1e9:.0f} | {operations / 989e6:.0f} | {operations / 494e6:.0f} | "
+                          f"{operations / 67e6:.0f} |")
+    (conv1,) = (line for line in lines if "ZFNet conv1 |" in line)
+    assert f"| {2 * (128 * (224 * 224 * 3 + 110 * 110 * 96) + 96 * 147) / 4.8e6:.1f} M |" in conv1
+    (pool,) = (line for line in lines if line.startswith("| pool1"))
+    assert pool.endswith(f"| {128 * 96 * (4 * 110**2 + 5 * 55**2) / 4.8e6:.0f} |")
+
+
+def test_the_page_says_that_nothing_was_measured(tmp_path: Path) -> None:
+    """And no text but the markers' changes."""
+    text = page.PAGE.read_text("utf-8")
+    made = page.updated(text, tmp_path)
+    assert page.NOTHING in made
+    assert page.PLACE.sub(r"\1\3", made) == page.PLACE.sub(r"\1\3", text)
+    if not list(page.RESULTS.glob("gpu-bench*.json")):
+        assert made == text
+        assert not (page.PAGE.parent / page.PICTURE).exists()
+
+
+def made_up(folder: Path) -> Path:
+    """A results file as `make gpu` leaves one, of rows that nobody measured."""
+    rows = [Row("convolutions", f"ZFNet conv{number} forward, {precision}", "convolution", precision,
+                samples={OURS: [scale * 1e-4 * number, scale * 1.1e-4 * number], "cuDNN": [1.3e-4]}, gflop=40.0,
+                bytes=1e8 * number**2, ceiling=5e-5, errors={OURS: 1e-3, "cuDNN": 2e-3}, workspace=2_000_000)
+            for number in (1, 2, 5) for precision, scale in (("bfloat16", 0.5), ("tf32", 1.0))]
+    rows += [row("pool1 forward", "memory", ours=1e-4, torch=5e-4, torch_compile=2e-4),
+             row("broken", "strict", left_out={OURS: "its error, nan, is above 2e-05"}, cudnn=1.0)]
+    about = {"device": "made-up device", "driver": "1.2", "date": "2027-01-01T00:00:00", "commit": "abc"}
+    file = folder / "gpu-bench.json"
+    file.write_text(json.dumps({"environment": about, "torch": "9", "cudnn": 1, "rows": written(rows),
+                                "copy_bytes_per_second": 4e12,
+                                "product_operations_per_second": {"float32": 5e13, "tf32": 4e14, "bfloat16": 8e14}}))
+    return file
+
+
+def test_the_page_of_results(tmp_path: Path) -> None:
+    """Targets, tables, losses, what was left out."""
+    made_up(tmp_path)
+    text = page.updated(page.PAGE.read_text("utf-8"), tmp_path)
+    assert page.NOTHING not in text and "made-up device, driver 1.2, 2027-01-01, commit abc" in text
+    assert ("| memory-bound kernels: to eager PyTorch | each >= 3 | mean 5.00, lowest 5.00 (pool1 forward), 1 rows | "
+            "met |") in text
+    assert ("| ZFNet conv1 forward | 52.5 µs, 761.9 TFLOP/s, 95%, **2.48**x cuDNN, errors 1e-03, 2e-03 | "
+            "105 µs, 381.0 TFLOP/s, 48%, **1.24**x cuDNN, errors 1e-03, 2e-03 |") in text
+    assert "Slower than the best peer: ZFNet conv2 forward, tf32 (0.62), " in text
+    assert "- zfcore, 1 rows (broken): its error, nan, is above 2e-05" in text
+    assert "| broken | no result of ours |" in text
+
+
+def test_the_roofline_picture(tmp_path: Path) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    made_up(tmp_path)
+    page.draw(tmp_path, tmp_path / "roofline.png")
+    with Image.open(tmp_path / "roofline.png") as picture:
+        assert picture.width > 600 and len(picture.convert("RGB").getcolors(1 << 24) or ()) > 20
+    assert matplotlib.get_backend().lower() == "agg"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    page.draw(empty, empty / "roofline.png")
+    assert not list(empty.iterdir())
 
 
 # --------------------------------------------------------------------------------------- with PyTorch
