@@ -1,127 +1,28 @@
 // Convolution on tensor cores: float32 arrays with factors rounded to tf32, or arrays of float16 or bfloat16,
 // which are factors as they are; sums in float32.
 //
-// Tiles and pipeline are those of tensor_tiles.cuh. The order of every sum is that of the steps, so it depends on the
-// window alone.
-#include "tensor_tiles.cuh"
+// Tiles and pipeline are those of tensor_tiles.cuh, a gather's cells and filters those of gather_tensor.cuh. The order
+// of every sum is that of the steps, so it depends on the window alone.
+#include "gather_tensor.cuh"
 
 namespace zf {
 namespace {
 
 // ----------------------------------------------------------------------------------------- kernels
 
-// The first cell of a window in the input of a gather: its offset (it may lie outside, where nothing is read), and its
-// place in the map.
-struct Origin {
-    std::int64_t offset;
-    int row, column;
-};
-
-// Grid: x over tiles of cells, y over tiles of columns, z over groups. Thread t copies part t % 8 of cells
-// t / 8 + 32 i; of the filters the same way, or, transposed, one part of 64 / part columns of every
-// (256 part / 64)th term; each part in copies of `count` terms, as depth and addresses allow (a first layer's three
-// channels: pad_channels makes them four). Smaller copies are made in a loop: unrolled they need more registers than
-// two blocks leave.
+// Grid: x over tiles of 128 cells, y over tiles of 64 columns, z over groups; copies of `count` terms.
 template <class T, bool transposed, int count>
 __global__ void __launch_bounds__(block_threads, 2)
 gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __restrict__ weight,
                      const float* __restrict__ bias, Gather g, bool relu, bool pairs) {
     DYNAMIC_SHARED(T, memory);
-    constexpr int wide = tile_columns / part<T>, terms_apart = block_threads / wide;
-    const int t = threadIdx.x, group = blockIdx.z;
+    const int group = blockIdx.z, first_column = int(blockIdx.y) * tile_columns;
     const std::int64_t first_cell = std::int64_t(blockIdx.x) * tile_rows;
-    const int first_column = int(blockIdx.y) * tile_columns, terms = g.down.taps * g.across.taps * g.depth;
-
-    Origin place[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        const Cell cell = cell_of(g, first_cell + t / parts + 32 * i);
-        const int row = cell.p * g.down.stride + g.down.offset, column = cell.q * g.across.stride + g.across.offset;
-        const std::int64_t line = std::int64_t(cell.image) * g.in_rows + row;
-        place[i] = {(line * g.in_columns + column) * g.in_channels + group * g.depth,
-                    cell.image >= 0 ? row : -0x40000000, column};  // no image: outside, whatever the tap
-    }
-
-    const Radix window = radix_of(g);
-    const Digits per_step = window.of(step<T>), per_copy = window.of(count), per_row = window.of(terms_apart);
-    const int own_filter = first_column + t / parts, own_part = t % parts * part<T>;
-    const std::int64_t filters = (std::int64_t(group) * g.width + own_filter) * terms;
-    Digits next_cells = window.of(own_part), next_filters = transposed ? window.of(t / wide) : Digits{};
-
-    // One step of this thread's four cells.
-    const auto copy_cells = [&](T* rows) {
-        Digits at = next_cells;
-#pragma unroll 1
-        for (int offset = 0; offset < part<T>; offset += count, window.advance(at, per_copy)) {
-            const int down = at.high * g.down.tap_step, across = at.middle * g.across.tap_step;
-            const std::int64_t from = (std::int64_t(down) * g.in_columns + across) * g.in_channels + at.low;
-            const bool has_term = at.high < g.down.taps;
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                const bool valid =
-                    has_term && within(place[i].row + down, g.in_rows) && within(place[i].column + across, g.in_columns);
-                copy_async<count>(rows + swizzled<T>(t / parts + 32 * i, own_part + offset),
-                                  in + (valid ? place[i].offset + from : 0), valid);
-            }
-        }
-        window.advance(next_cells, per_step);
-    };
-    const auto copy_filters = [&](T* columns, int first) {
-        Digits at = next_filters;
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            const bool has_term = at.high < g.down.taps;
-            const int r = g.down.first_tap + at.high * g.down.tap_spacing;
-            const int s = g.across.first_tap + at.middle * g.across.tap_spacing;
-            const std::int64_t k = std::int64_t(group) * g.depth + at.low;
-            const std::int64_t row = ((k * g.filter_rows + r) * g.filter_columns + s) * g.filter_channels + first_column;
-#pragma unroll 1
-            for (int offset = 0; offset < part<T>; offset += count) {
-                if (!transposed) {
-                    const int term = first + own_part + offset;
-                    const bool valid = term < terms && own_filter + 32 * i < g.width;
-                    copy_async<count>(columns + swizzled<T>(t / parts + 32 * i, own_part + offset),
-                                      weight + (valid ? filters + std::int64_t(32 * i) * terms + term : 0), valid);
-                } else {
-                    const int column = t % wide * part<T> + offset;
-                    const bool valid = has_term && first_column + column < g.width;
-                    copy_async<count>(columns + apart<tile_columns>(t / wide + terms_apart * i, column),
-                                      weight + (valid ? row + column : 0), valid);
-                }
-            }
-            if (transposed) window.advance(at, per_row);
-        }
-        if (transposed) window.advance(next_filters, per_step);
-    };
-    const auto fetch = [&](int number, T* rows, T* columns) {
-        copy_cells(rows);
-        copy_filters(columns, number * step<T>);
-    };
-
+    const auto locate = [&](int i) { return cell_of(g, first_cell + i); };
+    Copied<T, count> source(in, g, group, locate);
     FragmentC results[2][4] = {};
-    pipeline<T, false, transposed>(results, memory, divide_up(terms, step<T>), fetch);
-
-    const int warp = t / 32, lane = t % 32;
-    const auto finished = [&](float value, int column) {
-        if (bias && column < g.width) value += bias[group * g.width + column];
-        return relu && value <= 0 ? 0.0f : value;
-    };
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const Cell cell = cell_of(g, first_cell + warp / 2 * 32 + 16 * i + lane / 4 + 8 * half);
-            if (cell.image < 0) continue;
-            const int r = g.down.first + cell.p * g.down.spacing, s = g.across.first + cell.q * g.across.spacing;
-            T* target =
-                out + ((std::int64_t(cell.image) * g.out_rows + r) * g.out_columns + s) * g.out_channels + group * g.width;
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                const int column = first_column + warp % 2 * 32 + 8 * j + 2 * (lane % 4);
-                store_pair(target, column, g.width, pairs, finished(results[i][j][2 * half], column),
-                           finished(results[i][j][2 * half + 1], column + 1));
-            }
-        }
+    gather_products<T, transposed, count>(results, memory, source, weight, g, group, first_column);
+    store_results(out, results, bias, g, group, first_column, relu, pairs, locate);
 }
 
 // parts[part][filter][tap, channel] = sum over the part's cells of dy times the patches of x, in float32. Grid: x over
