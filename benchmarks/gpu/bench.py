@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import statistics
 import subprocess
 import time
@@ -126,10 +127,11 @@ class Clocks:
     ASKED = "clocks.sm,clocks.mem,power.draw,temperature.gpu"
 
     def __enter__(self) -> Clocks:
+        asked = ["nvidia-smi", f"--query-gpu={self.ASKED}", "--format=csv,noheader,nounits", "-lms", "1000"]
+        by_line = ["stdbuf", "-oL"] if shutil.which("stdbuf") else []  # else the last lines are lost
         try:
-            self.program: Any = subprocess.Popen(
-                ["nvidia-smi", f"--query-gpu={self.ASKED}", "--format=csv,noheader,nounits", "-lms", "1000"],
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            self.program: Any = subprocess.Popen([*by_line, *asked], stdout=subprocess.PIPE,
+                                                 stderr=subprocess.DEVNULL, text=True)
         except OSError:
             self.program = None
         self.samples: list[list[str]] = []

@@ -17,8 +17,6 @@ from .bench import Bench, Compiled, Contender, eager_and_compiled, first
 from .convolutions import Buffers
 from .plan import BFLOAT16, STRICT, TF32, Conv, Pool, Precision, variants
 
-PLAIN = (STRICT, BFLOAT16)  # precisions whose arrays the fused kernels take, by plain arithmetic
-
 
 def chains(bench: Bench) -> None:
     """All stages; the first one's way up and backward are targets, and every stage's way down."""
@@ -93,14 +91,12 @@ def up(bench: Bench, work: str, stage: Stage, family: str) -> None:
             bench.run("max_pool", y, places, maps, None, *stage.window)
             return first(y)
 
-        contenders[f"{label}, one by one"] = one_by_one
-    if precision in PLAIN:
-        def fused(i: int) -> torch.Tensor:
+        def fused(i: int, number: int = number) -> torch.Tensor:
             bench.run("convolution_pool", y, places, buffers.x[i], buffers.weight, stage.bias, None, layer.outputs,
-                      *buffers.sizes, True, *stage.window)
+                      *buffers.sizes, True, *stage.window, number)
             return first(y)
 
-        contenders["zfcore"] = fused
+        contenders |= {label: fused, f"{label}, one by one": one_by_one}
 
     def chain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return pool.forward(F.relu(convolve.forward(x, weight, bias)))
@@ -186,14 +182,12 @@ def down(bench: Bench, work: str, stage: Stage, last_wins: bool) -> None:
             bench.run("convolution_input_gradient", dx, maps, buffers.weight, *buffers.sizes, number)
             return first(dx)
 
-        contenders[f"{label}, one by one"] = one_by_one
-    if precision in PLAIN:
-        def fused(i: int) -> torch.Tensor:
+        def fused(i: int, number: int = number) -> torch.Tensor:
             bench.run("unpool_filter", dx, signals[i], stage.switches[i], buffers.weight, None, *stage.window,
-                      last_wins, True, layer.outputs, *buffers.sizes)
+                      last_wins, True, layer.outputs, *buffers.sizes, number)
             return first(dx)
 
-        contenders["zfcore"] = fused
+        contenders |= {label: fused, f"{label}, one by one": one_by_one}
 
     def chain(dy: torch.Tensor, maps: torch.Tensor, indices: torch.Tensor, x: torch.Tensor, weight: torch.Tensor
               ) -> torch.Tensor:

@@ -15,7 +15,7 @@ class Group:
     ----------
     name : on the command line
     seconds : an estimate, not a measurement: the floors of the rows' work (docs/gpu.md), doubled, times contenders,
-        sets of buffers and 63 rounds, and some seconds for each compilation and each search of cuDNN's
+        sets of buffers and 63 rounds; and a second for each of cuDNN's searches, four for each compilation
     about : in words
     place : the function, in a module of this package, and what it gets besides the bench
     """
@@ -32,14 +32,14 @@ class Group:
 
 
 GROUPS = {group.name: group for group in (
-    Group("convolutions", 150, "every layer of ZFNet, AlexNet and VGG-16, three directions, tf32 and 16 bits",
+    Group("convolutions", 220, "every layer of ZFNet, AlexNet and VGG-16, three directions, tf32 and 16 bits",
           ("convolutions", "convolutions")),
     Group("memory", 180, "pools, their gradients, unpooling, both normalisations, SGD", ("memory_bound", "memory")),
     Group("projections", 60, "conv5's top 9 of 256 maps", ("projections", "projections")),
     Group("zfnet-step", 200, "ZFNet's training step", ("steps", "steps", "ZFNet")),
-    Group("chains", 250, "convolution, ReLU and pool in one; unpool, rectify, filter in one", ("chains", "chains")),
+    Group("chains", 280, "convolution, ReLU and pool in one; unpool, rectify, filter in one", ("chains", "chains")),
     Group("strict", 150, "the convolutions in float32, tf32 off", ("convolutions", "strict")),
-    Group("linears", 40, "fully connected layers", ("linears", "linears")),
+    Group("linears", 60, "fully connected layers", ("linears", "linears")),
     Group("alexnet-step", 150, "AlexNet's training step", ("steps", "steps", "AlexNet")),
     Group("vgg16-step", 400, "VGG-16's training step", ("steps", "steps", "VGG-16")),
     Group("compiled", 350, "the convolutions forward in bfloat16 again, torch.compile beside cuDNN",
