@@ -71,7 +71,9 @@ void filter(T* dx, const Unpooled<T, last_wins>& source, const T* weight, const 
     const unsigned tiles = blocks_yz(divide_up(columns, tile));
     ZF_CHECK(std::int64_t(tiles) * tile >= columns, "unpool_filter: too many channels");
     if constexpr (!std::is_same_v<T, double>)
-        if (tensor && !is_narrow(c.groups, columns) && unpool_filter_tensor(dx, source, weight, c, stream)) return;
+        if (tensor && !is_narrow(c.groups, columns) &&
+            (unpool_filter_image(dx, source, weight, c, stream) || unpool_filter_tensor(dx, source, weight, c, stream)))
+            return;
     for (int i = 0; i < c.stride_vertical; ++i)
         for (int j = 0; j < c.stride_horizontal; ++j) {
             const Gather g = gather_of_input_gradient(c, i, j);

@@ -118,8 +118,13 @@ struct Unpooled {
     __device__ Vector<Wide<T>, width> values(int n, int r, int s, int channel) const {
         const Bounds inside = bounds_of(bounds, n, maps);
         if (r < inside.top || r >= inside.bottom || s < inside.left || s >= inside.right) return {};
-        const Range down = covering(r, window.height, window.stride_vertical, window.top, maps.rows);
-        const Range across = covering(s, window.width, window.stride_horizontal, window.left, maps.columns);
+        return values<width>(n, r, s, covering(r, window.height, window.stride_vertical, window.top, maps.rows),
+                             covering(s, window.width, window.stride_horizontal, window.left, maps.columns), channel);
+    }
+    // Of the windows that cover the cell, none where it lies outside.
+    template <int width>
+    __device__ Vector<Wide<T>, width> values(int n, int r, int s, const Range& down, const Range& across,
+                                             int channel) const {
         auto total = unpooled<last_wins, width>(y, switches, down, across, n, r, s, channel, maps, window);
 #pragma unroll
         for (int i = 0; i < width; ++i) {
@@ -140,6 +145,9 @@ bool convolution_pool_tensor(T* y, std::uint8_t* switches, const T* x, const T* 
                              const Bounds* bounds, const Gather&, int groups, bool relu, const Maps&, const Windows&,
                              void* stream);
 template <class T, bool last_wins>
-bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& source, const T* weight, const Convolution&, void* stream);
+bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& map, const T* weight, const Convolution&, void* stream);
+// In chains_image.cu: the same, and false besides where the convolution's input is no image of few channels.
+template <class T, bool last_wins>
+bool unpool_filter_image(T* dx, const Unpooled<T, last_wins>& map, const T* weight, const Convolution&, void* stream);
 
 }  // namespace zf

@@ -88,6 +88,21 @@ __device__ __forceinline__ void copies_wait() {
 #undef ZF_PRODUCT
 #undef ZF_SM80
 
+// Bytes of shared memory that a block may have, and all blocks of a multiprocessor together.
+struct SharedMemory {
+    int block, multiprocessor;
+};
+
+inline SharedMemory shared_memory() {
+    int device = 0;
+    SharedMemory memory{};
+    check_cuda(cudaGetDevice(&device), __FILE__, __LINE__);
+    check_cuda(cudaDeviceGetAttribute(&memory.block, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), __FILE__, __LINE__);
+    check_cuda(cudaDeviceGetAttribute(&memory.multiprocessor, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device), __FILE__,
+               __LINE__);
+    return memory;
+}
+
 // Whether the kernel's code for this device was compiled with what is above.
 template <class... P>
 bool tensor_cores(void (*kernel)(P...)) {
@@ -205,6 +220,12 @@ inline void copies_wait() {
         else
             std::memset(copy.to, 0, copy.bytes);
 }
+
+struct SharedMemory {
+    int block, multiprocessor;
+};
+
+inline SharedMemory shared_memory() { return {227 * 1024, 228 * 1024}; }
 
 template <class... P>
 bool tensor_cores(void (*)(P...)) {
