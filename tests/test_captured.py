@@ -27,8 +27,11 @@ def cuda():
         yield backend
 
 
-def network(backend: str = "cuda", norm: bool = True) -> Network:
-    net = Network("small", (13, 11, 3), scheme="he", backend=backend)
+stored = pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+
+
+def network(backend: str = "cuda", norm: bool = True, storage: str = "float32") -> Network:
+    net = Network("small", (13, 11, 3), scheme="he", backend=backend, storage=storage)
     net.add("conv1", Convolution(6, 3, stride=2, padding=1, activation="relu"))
     net.add("norm1", ResponseNorm(3))
     net.add("pool1", MaxPool(2, 1))
@@ -56,12 +59,13 @@ def optimizers():
             Adam(learning_rate=0.01, decay=1e-3, factors={"conv1": 0.5})]
 
 
+@stored
 @pytest.mark.parametrize("place", range(3))
-def test_the_bits_of_the_plain_step(cuda, place):
+def test_the_bits_of_the_plain_step(cuda, place, storage):
     """Other images, labels, rates and masks in every step: what was recorded reads them from memory."""
     results = []
     for captured in (False, True):
-        net, optimizer = network(), optimizers()[place]
+        net, optimizer = network(storage=storage), optimizers()[place]
         step_of = CapturedStep(net, optimizer, seed=5, frozen=("conv1",) if place == 1 else ()) if captured else None
         losses = []
         for step in range(4):
@@ -82,9 +86,10 @@ def test_the_bits_of_the_plain_step(cuda, place):
             np.testing.assert_array_equal(array, other[name])
 
 
-def test_nothing_is_allocated_and_little_copied(cuda):
+@stored
+def test_nothing_is_allocated_and_little_copied(cuda, storage):
     """After the first step: the batch, labels, counter and rates up, losses and probabilities down, no memory."""
-    net, optimizer = network(), SGD(learning_rate=0.1, radius=0.1)
+    net, optimizer = network(storage=storage), SGD(learning_rate=0.1, radius=0.1)
     step_of = CapturedStep(net, optimizer)
     step_of(images(0), LABELS, 0)
     pools = stand_in._pools[0], step_of._recording._pool
@@ -101,9 +106,10 @@ def test_nothing_is_allocated_and_little_copied(cuda):
     assert stand_in.copies == {"up": 1 + 3, "down": 2}
 
 
-def test_recording_asks_the_device_for_nothing(cuda):
+@stored
+def test_recording_asks_the_device_for_nothing(cuda, storage):
     """The step that is recorded finds its memory in the pool, where the one before has left it."""
-    net = network()
+    net = network(storage=storage)
     step_of = CapturedStep(net, SGD(learning_rate=0.1))
     record, asked = step_of._recording.record, []
     pool = step_of._recording._pool
@@ -119,10 +125,11 @@ def test_recording_asks_the_device_for_nothing(cuda):
     assert asked[0] == asked[1]
 
 
-def test_a_loss_that_is_not_finite(cuda):
+@stored
+def test_a_loss_that_is_not_finite(cuda, storage):
     """No parameter moves, and the step does not count, as with the plain one; the next step goes on."""
     for optimizer in (SGD(learning_rate=0.1, radius=0.1), Adam()):
-        net = network(norm=False)
+        net = network(norm=False, storage=storage)
         step_of = CapturedStep(net, optimizer)
         for step in range(2):
             step_of(images(step), LABELS, step)

@@ -12,6 +12,7 @@ FARTHEST = 2**60  # padding: sums of a few of them fit
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 SHORT = {np.dtype(np.float16): "float16", np.dtype(np.uint16): "bfloat16"}  # of 16 bits; bfloat16 as its bits
 PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+STORAGES = ("float32", *SHORT.values())  # of a network's tensors
 
 
 def fail(where: str, argument: str, value: Any, allowed: str, error: type[Exception] = ValueError) -> NoReturn:

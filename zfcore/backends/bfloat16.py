@@ -38,6 +38,10 @@ class Bfloat16:
         """The numbers as float32, exactly."""
         return _checked("Bfloat16.wide", self.bits, np.uint16, np.float32, backend)
 
+    def reshape(self, *shape: Any) -> Bfloat16:
+        """The same numbers in another shape; as of the bits' library, without a copy where it can."""
+        return Bfloat16(self.bits.reshape(*shape))
+
     def __repr__(self) -> str:
         return f"Bfloat16{self.shape}"
 

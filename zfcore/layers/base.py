@@ -62,6 +62,7 @@ class Layer:
     trainable: ClassVar[tuple[str, ...]] = ("weight", "bias")
     # Not annotated: a field of this name would come first in the subclasses' constructors.
     activation = None  # type: str | None
+    short = False  # whether its operations, and all that it does with arrays besides, take 16 bits
 
     shares: ClassVar[bool] = False  # whether `shared` knows how to take items of this layer's cache
     parameters: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -46,6 +46,8 @@ class ResponseNorm(Layer):
 
     def __post_init__(self) -> None:
         self._options = {**_constants(self), "alpha_is_divided_by_size": bool(self.alpha_is_divided_by_size)}
+        self._reversed = bool(self.mirrored and self.size % 2 == 0)
+        self.short = not self._reversed  # reversing is done by the arrays' library
 
     def output_shape(self, *shapes: Shape) -> Shape:
         channels = self._map_shape(shapes[0])[2]
@@ -68,7 +70,7 @@ class ResponseNorm(Layer):
 
     def _turned(self, ops: Any, x: Any) -> Any:
         """The maps in reverse where the window is the mirror image."""
-        return ops.backend.asarray(x[..., ::-1]) if self.mirrored and self.size % 2 == 0 else x
+        return ops.backend.asarray(x[..., ::-1]) if self._reversed else x
 
 
 @dataclass

@@ -17,6 +17,7 @@ class ReLU(Layer):
     """max(x, 0), as a layer of its own; `activation="relu"` fuses it into the one before."""
 
     shares: ClassVar[bool] = True
+    short = True
 
     def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
         y = ops.relu(inputs[0])
@@ -30,6 +31,8 @@ class ReLU(Layer):
 @dataclass
 class Dropout(Layer):
     """Drops values in training and scales the others by 1 / (1 - rate); at inference the identity."""
+
+    short = True
 
     rate: float = 0.5
 
@@ -55,6 +58,7 @@ class Add(Layer):
     """Sum of its inputs, rectified if asked; on the way down each input gets the signal."""
 
     input_count: ClassVar[tuple[int, int | None]] = (2, None)
+    short = True
     activation: str | None = None
 
     def __post_init__(self) -> None:
@@ -79,6 +83,7 @@ class Concat(Layer):
     """Its inputs side by side on the channel axis; on the way down the signal is split."""
 
     input_count: ClassVar[tuple[int, int | None]] = (1, None)
+    short = True
 
     def output_shape(self, *shapes: Shape) -> Shape:
         if len({shape[:-1] for shape in shapes}) > 1:
@@ -97,6 +102,8 @@ class Concat(Layer):
 @dataclass
 class Flatten(Layer):
     """(N, H, W, C) as (N, H * W * C), in that order."""
+
+    short = True
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return (math.prod(shapes[0]),)

@@ -17,6 +17,7 @@ class _Pool(Layer):
     """Sizes that both local pools share."""
 
     shares: ClassVar[bool] = True
+    short = True
 
     window: int | tuple[int, int]
     stride: int | tuple[int, int] | None = None
@@ -135,6 +136,8 @@ class AveragePool(_Pool):
 @dataclass
 class _GlobalPool(Layer):
     """Pools over whole maps: (N, H, W, C) to (N, C)."""
+
+    short = True
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return (self._map_shape(shapes[0])[2],)

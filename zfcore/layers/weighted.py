@@ -46,6 +46,7 @@ class Convolution(Layer):
     """
 
     shares: ClassVar[bool] = True
+    short = True
 
     filters: int
     window: int | tuple[int, int]
@@ -145,6 +146,7 @@ class Linear(Layer):
     """
 
     shares: ClassVar[bool] = True
+    short = True
 
     units: int
     bias: bool = True

@@ -151,7 +151,8 @@ def _rebuilt(network: Network, entries: Mapping[str, Mapping[str, Any]]) -> Netw
     """A network of these layers, each reading the one before it."""
     built = Network(network.name, network.input_shape, preprocessing=network.preprocessing,
                     class_names=network.class_names, scheme=network.scheme, backend=network._backend,
-                    algorithm=network.algorithm, precision=network.precision)
+                    algorithm=network.algorithm)
+    built.take_arithmetic(network)
     for name, entry in entries.items():
         built.add(name, from_config(dict(entry)))
     return built

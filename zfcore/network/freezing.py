@@ -22,10 +22,11 @@ class Freezable:
     name: str
     nodes: dict[str, Node]
     _declaration: Declaration | None = None
+    _rounded: dict[str, tuple[str, Any, Any]] | None = None  # weights of 16 bits, see `storage`
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles are not frozen, and bind their operations anew."""
-        return {**self.__dict__, "_ops": None, "_declaration": None}
+        return {**self.__dict__, "_ops": None, "_declaration": None, "_rounded": None}
 
     def parameters(self) -> dict[str, Any]:
         """All parameters, by name."""
@@ -48,18 +49,20 @@ class Freezable:
         Memory: a form is kept once it has been used, for each direction that was walked: as many bytes as the
         filters have, or four times that for Winograd's algorithm. (ZFNet: 64 MB for forward passes, 64 for
         gradients, 26 for projections, beside 250 MB of parameters.) All forms together take an eighth of the
-        machine's memory at most. Fully connected layers need none. Other backends keep nothing: what runs there is as
-        without. Copies and pickles of a frozen network are not frozen.
+        machine's memory at most. Fully connected layers need none. Other backends keep nothing but, with a
+        `storage` of 16 bits, the rounded weights, which takes half of the parameters' memory more. Copies and
+        pickles of a frozen network are not frozen.
         """
         if self._declaration is None:
             self._declaration = Declaration(self.parameters().values())
+            self._rounded = {}
         return self
 
     def thaw(self) -> Self:
         """Let the parameters be changed again, and forget what `freeze` made kernels keep. Returns the network."""
         if self._declaration is not None:
             self._declaration.end()
-            self._declaration = None
+            self._declaration = self._rounded = None
         return self
 
     @contextlib.contextmanager

@@ -17,13 +17,14 @@ from ..units import PRE, Unit, tensor_node
 from . import cones, projection, sizes, stages, tables, walk
 from .cones import Cone
 from .freezing import Freezable
+from .storage import Arithmetic, Storage, check_fit
 from .walk import IMAGE, Backward, Forward, Node
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./\-]{0,199}")
 FORMAT = 1
 
 
-class Network(Freezable):
+class Network(Freezable, Arithmetic):
     """A convolutional network that can be walked up and down.
 
     Parameters
@@ -38,7 +39,11 @@ class Network(Freezable):
         faster, "direct" the one with smaller rounding errors. Projections are always direct
     precision : what the products of its convolutions and fully connected layers are made of, see
         `ops.convolution`: "float32", or, on the backends that have them, "tf32", "float16" or "bfloat16".
-        Parameters and all tensors stay float32. Projections and occlusion are always float32
+        None: the storage's own
+    storage : what the tensors between its layers are made of: "float32", or, on the backends that have kernels of
+        16 bits, "float16" or "bfloat16". Parameters, their gradients and all that comes in or out stay float32
+
+    Both may be set later, too, and neither is saved. Projections and occlusion are always float32.
 
     `metadata` holds texts that travel with a saved network, such as how it was trained.
 
@@ -53,20 +58,20 @@ class Network(Freezable):
     def __init__(self, name: str = "", input_shape: Sequence[int] = (224, 224, 3), *,
                  preprocessing: Preprocessing | None = None, class_names: Sequence[str] | None = None,
                  scheme: str = "zf", backend: str | None = None, algorithm: str = "auto",
-                 precision: str = "float32") -> None:
+                 precision: str | None = None, storage: str = "float32") -> None:
         checks.require(isinstance(input_shape, (tuple, list)) and len(input_shape) == 3,
                        "Network", "input_shape", input_shape, "(height, width, channels)")
         shape = tuple(checks.integer("Network", "input_shape", size, 1) for size in input_shape)
         checks.fits("Network", "input_shape", shape)
         checks.one_of("Network", "scheme", scheme, initializers.SCHEMES)
         checks.one_of("Network", "algorithm", algorithm, ("auto", "direct"))
-        checks.one_of("Network", "precision", precision, checks.PRECISIONS)
         self.name = str(name)
         self.preprocessing = preprocessing
         self.class_names = None if class_names is None else [str(item) for item in class_names]
         self.scheme = scheme
         self.algorithm = algorithm
-        self.precision = precision
+        self.precision, self.storage = precision, storage
+        check_fit("Network", storage, precision)
         self.metadata: dict[str, str] = {}
         self.nodes: dict[str, Node] = {}
         self.shapes: dict[str, Shape] = {IMAGE: shape}
@@ -165,6 +170,15 @@ class Network(Freezable):
             checks.fail(where, "x", f"an array of {kind}", f"numpy or {self.ops.backend.ARRAYS}", TypeError)
         return x if kind == self.ops.backend.ARRAYS else self.ops.backend.asarray(x)
 
+    def stored(self) -> Storage:
+        """The storage of its walks; ValueError where its backend or its precision have no such thing."""
+        check_fit("Network", self.storage, self._precision)
+        return Storage(self.ops.backend, self.storage, self._rounded)
+
+    def _readable(self) -> set[str]:
+        """Names of the tensors that layers read."""
+        return {name for node in self.nodes.values() for name in node.inputs}
+
     def _check_input(self, x: Any) -> None:
         checks.floats(self.name or "Network", "x", x, 4)
         checks.require(tuple(x.shape[1:]) == self.shapes[IMAGE], self.name or "Network", "x.shape",
@@ -208,15 +222,17 @@ class Network(Freezable):
         for name in (top, *keep):
             self.tensor_shape(name)
         self._check_input(x)
+        stored = self.stored()
         nodes = self.below((top, *keep))
         self._check_parameters(nodes)
         run = Run(training=training, parameters=cache and parameters, seed=seed, step=step,
                   algorithm=self.algorithm, precision=self.precision)
-        if not cache:
+        if not cache and self.storage == "float32":
             nodes = stages.fused(self.ops, nodes, {*keep, top})
-        result = walk.up(self.ops, self._enter("forward", x), nodes, keep={*keep, top}, cache=cache, run=run,
-                         frozen=frozen)
-        result.tensor, result.host = top, isinstance(x, np.ndarray)
+        result = walk.up(self.ops, stored.rounded(self._enter("forward", x)), stored.nodes(nodes, self._readable()),
+                         keep={*keep, top}, cache=cache, run=run, frozen=frozen)
+        result.tensor, result.host, result.storage = top, isinstance(x, np.ndarray), stored.name
+        result.kept = {name: stored.widened(array) for name, array in result.kept.items()}
         if result.host:
             result.kept = {name: self.ops.backend.to_numpy(array) for name, array in result.kept.items()}
         result.output = result.kept[top] if top in keep else result.kept.pop(top)
@@ -273,9 +289,12 @@ class Network(Freezable):
             for name in chosen:
                 checks.one_of("backward", "parameters", name, self.nodes)
         wanted = {name for name in chosen if self._parameter_shapes(self.nodes[name])}
-        seeds = {name: self._enter("backward", array) for name, array in seeds.items()}
-        result = walk.down(self.ops, nodes, forward.caches, seeds, rules.get(rule), parameters=wanted,
-                           inputs=inputs, keep=keep)
+        stored = Storage(self.ops.backend, forward.storage)
+        seeds = {name: stored.rounded(self._enter("backward", array)) for name, array in seeds.items()}
+        result = walk.down(self.ops, stored.nodes(nodes, self._readable()), forward.caches, seeds, rules.get(rule),
+                           parameters=wanted, inputs=inputs, keep=keep)
+        result.input = stored.widened(result.input)
+        result.kept = {name: stored.widened(array) for name, array in result.kept.items()}
         if forward.host:
             host = self.ops.backend.to_numpy
             result.input = None if result.input is None else host(result.input)

@@ -44,7 +44,8 @@ def at_size(network: Network, height: int, width: int, to: str | None = None) ->
     nodes = network.below([tensor_node(top)[0]])
     result = type(network)(network.name, (height, width, network.input_shape[2]), preprocessing=preprocessing,
                            class_names=network.class_names, scheme=network.scheme, backend=network._backend,
-                           algorithm=network.algorithm, precision=network.precision)
+                           algorithm=network.algorithm)
+    result.take_arithmetic(network)
     for node in nodes:
         layer = from_config(node.layer.to_config())
         layer.parameters = dict(node.layer.parameters)

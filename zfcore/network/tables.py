@@ -10,7 +10,7 @@ from .. import checks
 from ..geometry import Field
 from ..layers import Shape
 from .cones import fields_below
-from .walk import IMAGE
+from .walk import IMAGE, Node
 
 if TYPE_CHECKING:
     from .graph import Network
@@ -61,19 +61,27 @@ def rows(network: Network) -> list[Row]:
     return result
 
 
-def memory(network: Network, batch: int = 1, itemsize: int = 4) -> Memory:
-    """Estimate of the arrays' bytes; the kernels' workspaces come on top."""
+def memory(network: Network, batch: int = 1) -> Memory:
+    """Estimate of the arrays' bytes, float32 or as stored; the kernels' workspaces come on top."""
     checks.integer("memory", "batch", batch, 0)
     nodes = list(network.nodes.values())
     last = {name: place for place, node in enumerate(nodes) for name in node.inputs}
+    itemsize = 4 if network.storage == "float32" else 2
     size = {name: math.prod(shape) * itemsize * batch for name, shape in network.shapes.items()}
+    copies = {node.name: 0 if itemsize == 4 else _weights(network, node) * itemsize for node in nodes}
     alive = most = size[IMAGE]
     for place, node in enumerate(nodes):
         alive += size[node.name]
-        most = max(most, alive)
+        most = max(most, alive + copies[node.name])
         alive -= sum(size[name] for name in set(node.inputs) if last[name] == place)
-    parameters = network.parameter_count * itemsize
-    return Memory(parameters, parameters + most, parameters + sum(size.values()))
+    parameters = network.parameter_count * 4
+    return Memory(parameters, parameters + most, parameters + sum(size.values()) + sum(copies.values()))
+
+
+def _weights(network: Network, node: Node) -> int:
+    """How many weights of a layer a walk rounds to 16 bits."""
+    shapes = node.layer.parameter_shapes(*(network.shapes[name] for name in node.inputs))
+    return math.prod(shapes["weight"]) if node.layer.short and "weight" in shapes else 0
 
 
 def _sizes(values: tuple[int, ...]) -> str:

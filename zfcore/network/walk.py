@@ -77,6 +77,7 @@ class Forward:
     nodes : names of the layers that ran, in order
     batch : number of images
     host : whether the images came as NumPy's, so that arrays of the walk down go back as such
+    storage : what the tensors in the caches are made of; `output` and `kept` are float32 (or float64) always
     """
 
     output: Any
@@ -86,6 +87,7 @@ class Forward:
     nodes: tuple[str, ...] = ()
     batch: int = 0
     host: bool = False
+    storage: str = "float32"
 
 
 @dataclass

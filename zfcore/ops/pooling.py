@@ -367,9 +367,12 @@ def map_maximum(x: Any, *, backend: Any = None) -> tuple[Any, Any]:
     values : (N, C)
     positions : int32 (N, C), row * W + column; the first of equals in row-major order, the first NaN
     """
-    backend = backend or backends.of(x)
-    _whole_maps("map_maximum", x, backend)
-    checks.fits("map_maximum", "x.shape", x.shape[1:3])
+    return _maximum("map_maximum", x, backend or backends.of(x))
+
+
+def _maximum(where: str, x: Any, backend: Any) -> tuple[Any, Any]:
+    _whole_maps(where, x, backend)
+    checks.fits(where, "x.shape", x.shape[1:3])
     x = backend.asarray(x)
     values = backend.empty((x.shape[0], x.shape[3]), x.dtype)
     positions = backend.empty(values.shape, np.int32)
@@ -384,7 +387,7 @@ def global_max_pool(x: Any, *, backend: Any = None) -> tuple[Any, Any]:
     ----------
     x : (N, H, W, C)
     """
-    return map_maximum(x, backend=backend)
+    return _maximum("global_max_pool", x, backend or backends.of(x))
 
 
 def global_max_pool_gradient(dy: Any, positions: Any, input_shape: Any, *, backend: Any = None) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from .. import checks
 from ..ops.loss import check_labels
 from .optimizers import Optimizer
-from .steps import NonFiniteLoss, first_bad_layer
+from .steps import NonFiniteLoss, first_bad_layer, require_trainable
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -50,7 +50,7 @@ class CapturedStep:
     """
 
     def __init__(self, net: Network, optimizer: Optimizer, *, seed: int = 0, frozen: Collection[str] = ()) -> None:
-        net.require_thawed("CapturedStep")
+        require_trainable(net, "CapturedStep")
         make = recorder(net)
         self.net, self.optimizer, self.seed, self.frozen = net, optimizer, seed, frozenset(frozen)
         self.shape: tuple[int, ...] | None = None

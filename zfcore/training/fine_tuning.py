@@ -53,6 +53,7 @@ def with_classes(net: Network, classes: int, class_names: Sequence[str] | None =
     tensors = None if net.preprocessing is None else net.preprocessing.tensors()
     result = type(net).from_config(config, tensors)
     result._backend = net._backend
+    result.take_arithmetic(net)
     return result
 
 

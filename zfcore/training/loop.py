@@ -20,7 +20,7 @@ from .captured import CapturedStep, recorder
 from .evaluation import Evaluation, measure
 from .feeds import Feed
 from .optimizers import Optimizer
-from .steps import train_step
+from .steps import require_trainable, train_step
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -118,7 +118,7 @@ class Training:
     _step_of: CapturedStep | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.network.require_thawed("Training")
+        require_trainable(self.network, "Training")
         if self.captured:
             recorder(self.network)  # or an error, before anything is done
 

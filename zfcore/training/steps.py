@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import checks
 from .optimizers import Optimizer
 
 if TYPE_CHECKING:
@@ -28,6 +29,15 @@ class NonFiniteLoss(FloatingPointError):
         super().__init__(f"the loss is not finite at step {step}; the first values that are not finite come "
                          f"from {layer!r} (a smaller learning rate, or inputs of a smaller scale?)")
         self.layer, self.step = layer, step
+
+
+def require_trainable(net: Network, where: str) -> None:
+    """ValueError if a network's parameters may not change, or its tensors cannot hold a training's gradients."""
+    net.require_thawed(where)
+    if net.storage == "float16":
+        checks.fail(where, "storage", "float16", "'float32' or 'bfloat16': gradients below float16's range would "
+                    "vanish, as losses are not scaled; bfloat16 has float32's range")
+    net.stored()
 
 
 def first_bad_layer(net: Network, batch: Any, seed: int, step: int, frozen: Collection[str] = ()) -> str:
@@ -64,7 +74,7 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
     loss : summed over the batch, before the step
     hits : right answers before the step
     """
-    net.require_thawed("train_step")
+    require_trainable(net, "train_step")
     ops = net.ops
     batch = ops.backend.asarray(batch)
     forward = net.forward(batch, keep=keep, to=net.logits, cache=True, training=True, seed=seed, step=step,

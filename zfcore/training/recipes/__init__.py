@@ -13,6 +13,7 @@ import numpy as np
 from ... import checks, initializers
 from ...data import Augmentation
 from ...layers import Dropout
+from ...network.storage import check_fit
 from ..optimizers import Optimizer, optimizer_from_config
 from ..schedules import Schedule, schedule_from_config
 
@@ -24,7 +25,8 @@ __all__ = ["NAMES", "Recipe", "recipe"]
 FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 TABLES = ("optimizer", "schedule", "network", "augmentation")
-NETWORK = ("initial_weights", "shares", "dropout", "mean", "algorithm", "precision")
+NETWORK = ("initial_weights", "shares", "dropout", "mean", "algorithm", "precision", "storage")
+TRAINED = ("float32", "bfloat16")  # storages that hold a training's gradients
 OPEN = "network"  # a size that the network decides
 
 
@@ -41,8 +43,9 @@ class Recipe:
     schedule : {"kind": "constant", "by-hand", "step", "plateau", "linear" or "cosine", and its settings}
     network : initial_weights (one of `initializers.SCHEMES`; left out: the network's own), shares ({layer:
         factor} of its initial weights), dropout (rate of every dropout layer), mean ("pixel" or
-        "channel": of the training images), algorithm ("auto" or "direct"), precision ("float32", or where there is a
-        GPU "tf32", "float16" or "bfloat16"), all of which may be left out
+        "channel": of the training images), algorithm ("auto" or "direct"), storage ("float32", or where there is a GPU
+        "bfloat16") and precision ("float32", or there "tf32", "float16" or "bfloat16"; left out: the storage's), all
+        of which may be left out
     augmentation : of `data.Augmentation`; size and crop may be "network": what its preprocessing
         resizes to, and its input's size
     """
@@ -72,9 +75,11 @@ class Recipe:
         unknown = sorted(set(known) - set(NETWORK))
         checks.require(not unknown, where, "settings of network", unknown, ", ".join(NETWORK))
         for name, allowed in (("initial_weights", initializers.SCHEMES), ("mean", ("pixel", "channel")),
-                              ("algorithm", ("auto", "direct")), ("precision", checks.PRECISIONS)):
+                              ("algorithm", ("auto", "direct")), ("precision", checks.PRECISIONS),
+                              ("storage", TRAINED)):
             if name in known:
                 checks.one_of(where, f"network.{name}", known[name], allowed)
+        check_fit(f"{where}: network", known.get("storage", "float32"), known.get("precision"))
         if "dropout" in known:
             Dropout(known["dropout"])
         shares = known.get("shares", {})
@@ -142,13 +147,16 @@ class Recipe:
         return Augmentation.from_config(found)
 
     def prepare(self, network: Network) -> None:
-        """Set what the recipe says of the network itself: dropout, the convolutions' algorithm, the precision."""
+        """Set what the recipe says of the network itself: dropout, algorithm, storage and precision."""
         if "dropout" in self.network:
             for node in network.nodes.values():
                 if isinstance(node.layer, Dropout):
                     node.layer.rate = self.network["dropout"]
         network.algorithm = self.network.get("algorithm", network.algorithm)
-        network.precision = self.network.get("precision", network.precision)
+        if "storage" in self.network:
+            network.storage, network.precision = self.network["storage"], None
+        if "precision" in self.network:
+            network.precision = self.network["precision"]
 
     def initialize(self, network: Network, seed: int) -> None:
         """Give the network its initial weights.

@@ -1,0 +1,171 @@
+"""Tensors of 16 bits between layers: what each layer gets of them on the way up and down.
+
+Parameters stay float32. Layers whose operations take 16 bits (`Layer.short`) get the tensors as they are and their
+weights rounded; the others get float32, and what they give is rounded. bfloat16 goes about as `Bfloat16`, which no
+arithmetic of NumPy's takes for numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+from ..backends.bfloat16 import Bfloat16
+from ..layers import Layer, Run
+from ..layers.base import INFERENCE, Cache, Gradients
+from ..ops import storage
+from ..rules import GRADIENT, Rule
+from .walk import Node
+
+
+class Arithmetic:
+    """What a network has for it: the names of what its tensors and products are made of."""
+
+    _storage: str = "float32"
+    _precision: str | None = None
+
+    @property
+    def storage(self) -> str:
+        """What the tensors between layers are made of: "float32", "float16" or "bfloat16"."""
+        return self._storage
+
+    @storage.setter
+    def storage(self, name: str) -> None:
+        checks.one_of("Network", "storage", name, checks.STORAGES)
+        self._storage = name
+
+    @property
+    def precision(self) -> str:
+        """What products are made of; set it to None for the storage's own."""
+        return self._precision or self._storage
+
+    @precision.setter
+    def precision(self, name: str | None) -> None:
+        if name is not None:
+            checks.one_of("Network", "precision", name, checks.PRECISIONS)
+        self._precision = name
+
+    def take_arithmetic(self, other: Arithmetic) -> None:
+        """Have another network's storage and precision."""
+        self._storage, self._precision = other._storage, other._precision
+
+
+def check_fit(where: str, stored: str, precision: str | None) -> None:
+    """ValueError where arrays of a storage have no products of a precision; None: their own."""
+    if stored != "float32" and precision is not None:
+        allowed = ("float32", stored)
+        checks.require(precision in allowed, where, "precision", precision,
+                       f"{' or '.join(map(repr, allowed))} with the storage {stored!r}")
+
+
+class Storage:
+    """What a walk's tensors are made of, and how they get there and back.
+
+    Parameters
+    ----------
+    backend : where the walk is
+    name : "float32", "float16" or "bfloat16"
+    kept : where rounded weights stay, by layer, with those that they are of: for parameters that do not change
+
+    Raises
+    ------
+    ValueError : the backend has no kernels of 16 bits
+    """
+
+    def __init__(self, backend: Any, name: str, kept: dict[str, tuple[str, Any, Any]] | None = None) -> None:
+        names = tuple(each for each in checks.STORAGES if each in backend.PRECISIONS)
+        checks.require(name in names, "Network", "storage", name,
+                       f"{' or '.join(map(repr, names))} on the backend {backend.name!r}")
+        self.backend, self.name, self.kept = backend, name, kept
+
+    def rounded(self, array: Any) -> Any:
+        """A float32 array as the storage has it, others as they are."""
+        if self.name == "float32" or isinstance(array, Bfloat16) or array.dtype in checks.SHORT:
+            return array
+        if array.dtype != np.float32:
+            checks.fail("Network", "dtype", str(array.dtype), f"float32 with the storage {self.name!r}", TypeError)
+        short = storage.rounded(self.backend, self.name, array)
+        return Bfloat16(short) if short.dtype == np.uint16 else short
+
+    def widened(self, array: Any) -> Any:
+        """An array of 16 bits as float32, others (None among them) as they are."""
+        if isinstance(array, Bfloat16):
+            return array.wide(self.backend)
+        return storage.widened(self.backend, array) if getattr(array, "dtype", None) == np.float16 else array
+
+    def nodes(self, nodes: Sequence[Node], read: Collection[str]) -> list[Node]:
+        """The nodes with layers that take and give what is stored.
+
+        Parameters
+        ----------
+        nodes : in topological order
+        read : names of the tensors that layers of the network read
+        """
+        if self.name == "float32":
+            return list(nodes)
+        return [replace(node, layer=_Stored(node.name, node.layer, self, node.name in read)) for node in nodes]
+
+    def weighted(self, name: str, layer: Layer) -> Layer:
+        """A layer that takes 16 bits, with its weights in them; biases stay, since sums begin with them."""
+        weight = layer.parameters.get("weight")
+        if weight is None:
+            return layer
+        found = None if self.kept is None else self.kept.get(name)
+        if found is None or found[0] != self.name or found[1] is not weight:
+            found = self.name, weight, self.rounded(weight)
+            if self.kept is not None:
+                self.kept[name] = found
+        twin = copy.copy(layer)
+        twin.parameters = {**layer.parameters, "weight": found[2]}
+        return twin
+
+
+@dataclass
+class _Stored(Layer):
+    """A layer among tensors of a storage.
+
+    Parameters
+    ----------
+    name, layer : of its node
+    storage : the walk's
+    read : whether a layer reads the output: what no layer reads, as a network's probabilities, need not be rounded
+    """
+
+    name: str
+    layer: Layer
+    storage: Storage
+    read: bool
+
+    def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
+        if self.layer.short:
+            layer = self.storage.weighted(self.name, self.layer)
+            y, cache = layer.forward(ops, *inputs, run=run)
+            return y, {**cache, "layer": layer}
+        wide = [self.storage.widened(x) for x in inputs]
+        y, cache = self.layer.forward(ops, *wide, run=run)
+        for given, x in zip(inputs, wide, strict=True):  # half the memory until the way down
+            cache.update({key: given for key, value in cache.items() if value is x})
+        return self.storage.rounded(y) if self.read else y, cache
+
+    def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
+                 inputs: bool = True, pre: Any = None) -> tuple[tuple[Any, ...], Gradients]:
+        if self.layer.short:
+            layer: Layer = cache["layer"]
+            return layer.backward(ops, dy, cache, rule, parameters, inputs, pre)
+        wide = self.storage.widened
+        dxs, gradients = self.layer.backward(ops, wide(dy), self._widened(cache), rule, parameters, inputs, wide(pre))
+        return tuple(None if dx is None else self.storage.rounded(dx) for dx in dxs), gradients
+
+    def rectified(self, ops: Any, dy: Any, cache: Cache, rule: Rule, pre: Any) -> Any:
+        if self.layer.short:
+            return self.layer.rectified(ops, dy, cache, rule, pre)
+        wide = self.storage.widened
+        return self.layer.rectified(ops, wide(dy), self._widened(cache), rule, wide(pre))
+
+    def _widened(self, cache: Cache) -> Cache:
+        return {key: self.storage.widened(value) for key, value in cache.items()}
