@@ -37,7 +37,7 @@ convolution_pool_kernel(T* __restrict__ y, std::uint8_t* __restrict__ switches, 
         }
     __syncthreads();
     const auto cell = [&](int i) { return &tiles[i / tile_step][i % tile_step][0]; };
-    pool_patch<1>(y, switches, cell, block, patch, bounds, maps, window, g, group, first_column);
+    pool_patch<tile, 1>(y, switches, cell, block, patch, bounds, maps, window, g, group, first_column);
 }
 
 // As gather_kernel of convolution.cu, transposed: x over tiles of 64 cells of dx (of one phase), y over tiles of 64
@@ -100,7 +100,8 @@ void convolution_pool(T* y, std::uint8_t* switches, const T* x, const T* weight,
     ZF_CHECK(std::int64_t(tiles) * tile >= g.width, "convolution_pool: too many filters");
     if constexpr (!std::is_same_v<T, double>)
         if (tensor && !is_narrow(c.groups, g.width) &&
-            convolution_pool_tensor(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, stream))
+            (convolution_pool_image(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, stream) ||
+             convolution_pool_tensor(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, stream)))
             return;
     launch({{blocks_x(c.batch * patch.count(), 1), tiles, unsigned(c.groups)}, tile_threads, stream},
            convolution_pool_kernel<T>, y, switches, x, weight, bias, g, relu, bounds, maps, window, patch);

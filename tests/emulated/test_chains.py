@@ -30,12 +30,12 @@ VECTORS = [
     ((2, 9, 10, 32), 32, (3, 3), 1, (1, 1, 0, 2), 1, 2, (3, 2), (2, 3), (1, 0)),
     ((1, 7, 8, 12), 12, (3, 2), 2, 1, 1, 1, (2, 2), (1, 1), (1, 1)),
 ]
-# Few channels, filters in whole products: the way down into an image. Tiles that end before the image does, phases
-# without a tap, dilation, as many filters as leave one line of cells to a warp.
+# Few channels, filters in whole products: images. Several patches a block, tiles that end before the image does, phases
+# without a tap, dilation, tiles of 96 filters, as many filters as leave one line of cells to a warp.
 IMAGES = [
     ((2, 37, 35, 3), 32, (5, 4), 2, (2, 1, 0, 2), 1, 1, (3, 3), (2, 2), (0, 0)),
     ((1, 13, 20, 1), 16, (2, 3), 3, 0, (1, 2), 1, (2, 2), (2, 2), (0, 0)),
-    ((1, 18, 10, 8), 16, (3, 3), 1, 1, 2, 1, (3, 2), (1, 1), (1, 0)),
+    ((1, 18, 10, 8), 80, (3, 3), 1, 1, 2, 1, (3, 2), (1, 1), (1, 0)),
     ((1, 9, 17, 2), 176, (3, 3), (1, 2), 1, 1, 1, (2, 2), (2, 2), (0, 0)),
 ]
 # The arrays' kind, and the number of the precision.
@@ -123,6 +123,23 @@ def test_crops(case, kind, precision):
     run("convolution_input_gradient", expected, maps, weight, *given, precision)
     run("unpool_filter", dx, y, switches, weight, bounds, *windows, False, True, between[1:3], *given, precision)
     np.testing.assert_array_equal(dx, expected)
+
+
+@pytest.mark.parametrize("case", [VECTORS[0], IMAGES[0]])
+@pytest.mark.parametrize(("kind", "precision"), TENSOR.values(), ids=list(TENSOR))
+def test_an_image_does_not_depend_on_its_batch(case, kind, precision):
+    x, weight, bias, given, between, pooled, windows = chain(case, kind)
+    y, switches, dx = (emulated.empty(*shape) for shape in ((pooled, x.dtype), (pooled, np.uint8), (x.shape, x.dtype)))
+
+    def both(part):
+        run("convolution_pool", y[part], switches[part], x[part], weight, bias, None, between[1:3], *given, True, *windows,
+            precision)
+        run("unpool_filter", dx[part], y[part], switches[part], weight, None, *windows, False, True, between[1:3], *given,
+            precision)
+        return [array[1].copy() for array in (y, switches, dx)]
+
+    for one, other in zip(both(slice(None)), both(slice(1, 2)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_windows_that_do_not_fit_are_refused():

@@ -10,7 +10,7 @@
 namespace zf {
 namespace {
 
-constexpr int warps = block_threads / 32, tile_across = 16, most_columns = 8, most_stride = 8;
+constexpr int warps = block_threads / 32, tile_across = 16, most_stride = 8;
 
 // The words of a product's factors in one column, in the order of the lanes that hold them: both of a lane together.
 template <class T>
@@ -29,14 +29,6 @@ struct Image {
     int tiles_down, tiles_across;
     int taps;  // of a phase, at most
 };
-
-template <class T>
-__device__ __forceinline__ T to_factor(float x) {
-    if constexpr (std::is_same_v<T, float>)
-        return bits_to_float(to_tf32(x));
-    else
-        return narrow<T>(x);
-}
 
 // The factors in one word: neighbouring filters k and k + 1 of 16 bits, or one of 32.
 template <class T>
@@ -87,7 +79,7 @@ unpool_filter_image_tensor_kernel(T* __restrict__ dx, Unpooled<T, last_wins> map
                                                   over_columns[at.middle], at.low * part<T>);
         Vector<T, part<T>> stored;
 #pragma unroll
-        for (int i = 0; i < part<T>; ++i) stored[i] = to_factor<T>(value[i]);
+        for (int i = 0; i < part<T>; ++i) stored[i] = to_factor(narrow<T>(value[i]));
         *reinterpret_cast<Vector<T, part<T>>*>(cells + (at.high * image.columns + at.middle) * pitch + at.low * part<T>) =
             stored;
     }
@@ -185,19 +177,19 @@ std::int64_t bytes_of(const Image& image, const Convolution& c) {
 
 template <class T, bool last_wins>
 bool unpool_filter_image(T* dx, const Unpooled<T, last_wins>& map, const T* weight, const Convolution& c, void* stream) {
-    if (c.groups > 1 || c.channels > most_columns || c.filters % (product_words * packed<T>) || c.stride_vertical > most_stride ||
+    if (c.groups > 1 || c.channels > most_image_channels || c.filters % (product_words * packed<T>) || c.stride_vertical > most_stride ||
         c.stride_horizontal > most_stride || !aligned(map.y, 16) || !aligned(map.switches, part<T>) ||
         std::int64_t(c.window_height) * c.window_width * c.window_width >= 1 << 16)
         return false;
-    const SharedMemory memory = shared_memory();
+    const Device device = this_device();
     auto kernel = unpool_filter_image_tensor_kernel<T, last_wins, 2>;
     Image image = image_of(c, 2 * warps);
-    if (2 * (bytes_of<T>(image, c) + 1024) > memory.multiprocessor) {  // two blocks, and what the driver takes of each
+    if (blocks_at_once(device, bytes_of<T>(image, c)) < 2) {
         kernel = unpool_filter_image_tensor_kernel<T, last_wins, 1>;
         image = image_of(c, warps);
     }
     const std::int64_t bytes = bytes_of<T>(image, c);
-    if (bytes > memory.block || !tensor_cores(kernel)) return false;
+    if (!blocks_at_once(device, bytes) || !tensor_cores(kernel)) return false;
     launch({{blocks_x(std::int64_t(c.batch) * image.tiles_down * image.tiles_across, 1)}, block_threads, stream,
             std::size_t(bytes)},
            kernel, dx, map, weight, gather_of_input_gradient(c, 0, 0), image);
