@@ -23,7 +23,7 @@ inline Maps pooled(const Convolution& c, const Array& y) {
 // y, switches (N, P', Q', K) from x (N, H, W, C); `size` is (P, Q) of the maps between.
 inline void convolution_pool(Array y, Array switches, Array x, Array weight, Array bias, Array bounds, Pair size,
                              Pair stride, Quad padding, Pair dilation, int groups, bool relu, Pair window,
-                             Pair window_stride, Pair before, Stream stream) {
+                             Pair window_stride, Pair before, int precision, Stream stream) {
     require(y.shape == switches.shape, "convolution_pool: y and switches differ in shape");
     require(!bias.data || bias.size() == weight.extent(0), "convolution_pool: not one bias a filter");
     const Convolution sizes = chained(x, weight, size, stride, padding, dilation, groups);
@@ -32,14 +32,14 @@ inline void convolution_pool(Array y, Array switches, Array x, Array weight, Arr
         using T = decltype(zero);
         zf::convolution_pool(y.out<T>(), switches.out<std::uint8_t>(), x.in<T>(), weight.in<T>(), bias.in<Wide<T>>(),
                              bounds_of(bounds, x.extent(0)), sizes, relu, maps, windows(window, window_stride, before),
-                             pointer(stream));
+                             precision_of(precision), pointer(stream));
     });
 }
 
 // dx (N, H, W, C) from y, switches (N, P', Q', K).
 inline void unpool_filter(Array dx, Array y, Array switches, Array weight, Array bounds, Pair window, Pair window_stride,
                           Pair before, bool last_wins, bool rectify, Pair size, Pair stride, Quad padding, Pair dilation,
-                          int groups, Stream stream) {
+                          int groups, int precision, Stream stream) {
     require(y.shape == switches.shape, "unpool_filter: y and switches differ in shape");
     const Convolution sizes = chained(dx, weight, size, stride, padding, dilation, groups);
     const Maps maps = pooled(sizes, y);
@@ -47,7 +47,7 @@ inline void unpool_filter(Array dx, Array y, Array switches, Array weight, Array
         using T = decltype(zero);
         zf::unpool_filter(dx.out<T>(), y.in<T>(), switches.in<std::uint8_t>(), weight.in<T>(),
                           bounds_of(bounds, dx.extent(0)), maps, windows(window, window_stride, before), last_wins, rectify,
-                          sizes, pointer(stream));
+                          sizes, precision_of(precision), pointer(stream));
     });
 }
 

@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,11 @@ PRODUCTS = {"float": "HMMA.1688.F32.TF32", "float16": "HMMA.16816.F32", "bfloat1
 # Kernels of vectors whose other side is not made of them.
 READS_ONLY = {"check_switches_kernel"}
 WRITES_ONLY = {"pad_channels_kernel"}
+# What chains on tensor cores hold besides, with copies of so many bytes: pooling by vectors, unpooling as they copy.
+CHAINED: dict[str, Callable[[int], list[str]]] = {
+    "convolution_pool_tensor_kernel": lambda _: ["LDS.128", "STG.E.128"],
+    "unpool_filter_tensor_kernel": lambda size: [f"LDG.E{access(size)}", f"STS{access(size)}"],
+}
 PLAIN_PRODUCTS = {"gather_kernel", "weight_gradient_kernel", "linear_kernel", "linear_piece_kernel",
                   "convolution_pool_kernel", "unpool_filter_kernel"}
 
@@ -101,9 +107,9 @@ def wanted(kernel: str) -> list[str]:
     width = next((int(argument) for argument in given if argument.isdigit()), 1)
     if name.endswith("_tensor_kernel"):
         # Rows of cells lie as in memory: matrices. Transposed factors of 32 bits are read one by one.
-        matrices = ["LDSM.4"] if name.startswith(("gather", "linear")) or types[0] == 2 else []
+        matrices = ["LDSM.4"] if not name.startswith("weight_gradient") or types[0] == 2 else []
         copies = [f"LDGSTS.E{access(types[0] * width)}"] if types[0] * width >= 4 else []
-        return [PRODUCTS[given[0]], *matrices, *copies]
+        return [PRODUCTS[given[0]], *matrices, *copies, *CHAINED.get(name, lambda size: [])(types[0] * width)]
     if name in PLAIN_PRODUCTS:
         return ["LDS.128"]
     if width == 1:

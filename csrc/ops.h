@@ -148,17 +148,17 @@ template <class T>
 void max_unpool(T* x, const T* y, const std::uint8_t* switches, const Bounds* bounds, const Maps&, const Windows&,
                 bool last_wins, void* stream);
 
-// convolution_forward, rectified if asked, then max_pool, without the maps between; the bits of the two. Plain
-// arithmetic; windows of at most 64 cells. `bounds` are those of the maps that are pooled.
+// convolution_forward, rectified if asked, then max_pool, without the maps between; the bits of the two in that
+// precision. Windows of at most 64 cells. `bounds` are those of the maps that are pooled.
 template <class T>
 void convolution_pool(T* y, std::uint8_t* switches, const T* x, const T* weight, const Wide<T>* bias, const Bounds* bounds,
-                      const Convolution&, bool relu, const Maps&, const Windows&, void* stream);
+                      const Convolution&, bool relu, const Maps&, const Windows&, Precision, void* stream);
 
 // The deconvnet's way down: max_unpool, rectified if asked, then convolution_input_gradient, without the maps
-// between; the bits of the three. Plain arithmetic.
+// between; the bits of the three in that precision.
 template <class T>
 void unpool_filter(T* dx, const T* y, const std::uint8_t* switches, const T* weight, const Bounds* bounds, const Maps&,
-                   const Windows&, bool last_wins, bool rectify, const Convolution&, void* stream);
+                   const Windows&, bool last_wins, bool rectify, const Convolution&, Precision, void* stream);
 
 // Sum of a window's cells in the map, over the number of its cells inside `counted` (null: as `bounds`).
 template <class T>

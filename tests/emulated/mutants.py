@@ -32,7 +32,7 @@ KINDS = {"plain": ["-O1"], "thread": ["-O1", "-fsanitize=thread", "-DZF_THREAD_S
 SYNC = "__syncthreads();"
 # Headers, and the kernels that show their mutants.
 SHOWN_BY = {"device": "update", "gather": "convolution", "storage": "activation", "windows": "pooling",
-            "tensor_tiles": "convolution_tensor", "gather_tensor": "convolution_tensor"}
+            "tensor_tiles": "convolution_tensor", "gather_tensor": "convolution_tensor", "chains.cuh": "chains"}
 # file, text, replacement, which occurrence of the text (from 0)
 MUTANTS = [
     ("pooling", SYNC, "", 0),
@@ -93,12 +93,22 @@ MUTANTS = [
     ("weight_gradient", "if (cell >= end) continue;", "", 0),
     ("chains", SYNC, "", 0),
     ("chains", SYNC, "", 1),
-    ("chains", "(r - top) * patch.width", "(r - top) * patch.height", 0),
-    ("chains", "(r - row) * window.width", "(r - row) * window.height", 0),
-    ("chains", "number % patch.patches_across * patch.columns", "number % patch.patches_across", 0),
-    ("chains", "rectify && value <= 0", "value <= 0", 0),
-    ("chains", "rounded<T>(total[0])", "total[0]", 0),
-    ("chains", "|| s >= inside.right", "", 0),
+    ("chains.cuh", "(r - block.top) * patch.width", "(r - block.top) * patch.height", 0),
+    ("chains.cuh", "(r - row) * window.width", "(r - row) * window.height", 0),
+    ("chains.cuh", "number % patch.patches_across * patch.columns", "number % patch.patches_across", 0),
+    ("chains.cuh", "rectify && total[i] <= 0", "total[i] <= 0", 0),
+    ("chains.cuh", "rounded<T>(total[i])", "total[i]", 0),
+    ("chains.cuh", "|| s >= inside.right", "", 0),
+    ("chains.cuh", "height * width > cells", "height * width > cells + 1", 0),
+    ("chains_tensor", SYNC, "", 0),
+    ("chains_tensor", SYNC, "", 1),
+    ("chains_tensor", "lane / 4 + 8 * half", "lane / 4 * 2 + half", 0),
+    ("chains_tensor", "g, group, column + 1, relu", "g, group, column, relu", 0),
+    ("chains_tensor", "if (has_term && place", "if (place", 0),
+    ("chains_tensor", "at.high * g.down.tap_step", "at.high * g.across.tap_step", 0),
+    ("chains_tensor", "t % parts * part<T> + offset), value", "t % parts * part<T>), value", 0),
+    ("chains_tensor", "group * g.depth + at.low", "at.low", 0),
+    ("chains_tensor", "g.width % 2 == 0 && g.out_channels", "g.out_channels", 0),
     ("tensor_tiles", SYNC, "", 0),
     ("tensor_tiles", "copies_wait<stages - 2>", "copies_wait<stages - 1>", 0),
     ("tensor_tiles", "row + 8 * (matrix & 1) + line, (2 * k + (matrix >> 1))",
@@ -169,6 +179,8 @@ def operations(unit: str) -> list[str]:
     every = re.findall(r'define\("(\w+)"', (ROOT / "bindings/operations.h").read_text())
     source = (ROOT / f"csrc/{unit}.cu").read_text()
     family = unit.removesuffix("tensor") if unit.endswith("_tensor") else None
+    if family:  # the launchers that decide between the two
+        source += (ROOT / f"csrc/{unit.removesuffix('_tensor')}.cu").read_text()
     found = [name for name in every
              if re.search(rf"^void {name}\(", source, re.M) or (family and name.startswith(family))]
     if not found:
@@ -209,7 +221,7 @@ def verdict(mutant: tuple[str, str, str, int], kinds: dict[str, dict[str, Path]]
     with tempfile.TemporaryDirectory(dir=BUILD / "mutants") as scratch:
         folder = Path(scratch) / "csrc"
         shutil.copytree(ROOT / "csrc", folder)
-        file = folder / (f"{name}.cuh" if name in SHOWN_BY else f"{name}.cu")
+        file = folder / (f"{name.removesuffix('.cuh')}.cuh" if name in SHOWN_BY else f"{name}.cu")
         pieces = file.read_text().split(text)
         if len(pieces) < which + 2:
             sys.exit(f"{file.name} no longer holds {text!r}: bring the list up to date")

@@ -22,7 +22,21 @@ CASES = [
     ((1, 9, 9, 2), 3, (1, 1), 1, 0, 1, 1, (8, 8), (1, 1), (3, 3)),
     ((0, 6, 6, 2), 3, (3, 3), 1, 1, 1, 1, (2, 2), (2, 2), (0, 0)),
 ]
-ARRAYS = {"float32": np.float32, "float64": np.float64, "float16": STORAGES[0], "bfloat16": STORAGES[1]}
+# For tensor cores: vectors of filters and of channels, more than one tile of each and of cells, parts of a step that
+# are half of 16 bytes, groups of whole parts, a window larger than its stride and one smaller.
+VECTORS = [
+    ((2, 12, 13, 8), 72, (3, 3), 1, 1, 1, 1, (3, 3), (2, 2), (0, 0)),
+    ((1, 11, 9, 68), 8, (2, 3), (1, 2), 0, (2, 1), 1, (2, 2), (2, 2), (0, 0)),
+    ((2, 9, 10, 32), 32, (3, 3), 1, (1, 1, 0, 2), 1, 2, (3, 2), (2, 3), (1, 0)),
+    ((1, 7, 8, 12), 12, (3, 2), 2, 1, 1, 1, (2, 2), (1, 1), (1, 1)),
+]
+# The arrays' kind, and the number of the precision.
+ARRAYS = {"float32": (np.float32, 0), "float64": (np.float64, 0), "float16": (STORAGES[0], 0),
+          "bfloat16": (STORAGES[1], 0)}
+TENSOR = {"tf32": (np.float32, 1), "float16 products": (STORAGES[0], 2), "bfloat16 products": (STORAGES[1], 3)}
+GIVEN = [pytest.param(case, *given, id=f"{number}-{name}")
+         for arrays, cases in (({**ARRAYS, **TENSOR}, CASES), (TENSOR, VECTORS)) for name, given in arrays.items()
+         for number, case in enumerate(cases, len(CASES) * (cases is VECTORS))]
 
 
 def normal(shape, kind, seed):
@@ -44,26 +58,25 @@ def chain(case, kind):
             (pool, pool_stride, before))
 
 
-@pytest.mark.parametrize("kind", ARRAYS.values(), ids=list(ARRAYS))
-@pytest.mark.parametrize("case", CASES)
-def test_convolution_and_pooling(case, kind):
+@pytest.mark.parametrize(("case", "kind", "precision"), GIVEN)
+def test_convolution_and_pooling(case, kind, precision):
     """The last window of each axis lies wholly in the padding where the first does not: it gives 0."""
     x, weight, bias, given, between, pooled, windows = chain(case, kind)
     x.reshape(-1)[3::17] = np.nan if x.dtype != np.uint16 else 0x7FC0
     expected, expected_switches = emulated.empty(pooled, x.dtype), emulated.empty(pooled, np.uint8)
     for rectified in (True, False):
         maps = emulated.empty(between, x.dtype)
-        run("convolution_forward", maps, x, weight, bias, *given, rectified, 0)
+        run("convolution_forward", maps, x, weight, bias, *given, rectified, precision)
         run("max_pool", expected, expected_switches, maps, None, *windows)
         y, switches = emulated.empty(pooled, x.dtype), emulated.empty(pooled, np.uint8)
-        run("convolution_pool", y, switches, x, weight, bias, None, between[1:3], *given, rectified, *windows)
+        run("convolution_pool", y, switches, x, weight, bias, None, between[1:3], *given, rectified, *windows,
+            precision)
         np.testing.assert_array_equal(y, expected)
         np.testing.assert_array_equal(switches, expected_switches)
 
 
-@pytest.mark.parametrize("kind", ARRAYS.values(), ids=list(ARRAYS))
-@pytest.mark.parametrize("case", CASES)
-def test_unpooling_and_filtering(case, kind):
+@pytest.mark.parametrize(("case", "kind", "precision"), GIVEN)
+def test_unpooling_and_filtering(case, kind, precision):
     x, weight, _, given, between, pooled, windows = chain(case, kind)
     switches = np.random.default_rng(4).integers(0, windows[0][0] * windows[0][1], pooled).astype(np.uint8)
     y = normal(pooled, kind, 3)
@@ -72,29 +85,34 @@ def test_unpooling_and_filtering(case, kind):
         run("max_unpool", maps, y, switches, None, *windows, last_wins)
         if rectified:
             run("relu", maps, maps)
-        run("convolution_input_gradient", expected, maps, weight, *given, 0)
-        run("unpool_filter", dx, y, switches, weight, None, *windows, last_wins, rectified, between[1:3], *given)
+        run("convolution_input_gradient", expected, maps, weight, *given, precision)
+        run("unpool_filter", dx, y, switches, weight, None, *windows, last_wins, rectified, between[1:3], *given,
+            precision)
         np.testing.assert_array_equal(dx, expected)
 
 
-def test_crops():
+@pytest.mark.parametrize(("case", "kind", "precision"),
+                         [(CASES[0], np.float32, 0), *((case, *given) for case in (CASES[0], VECTORS[0])
+                                                       for given in TENSOR.values())])
+def test_crops(case, kind, precision):
     """Cells outside an image's bounds win no window, and receive nothing."""
-    x, weight, bias, given, between, pooled, windows = chain(CASES[0], np.float32)
-    bounds = np.array([[2, 9, 0, 12], [0, 13, 3, 4]], np.int32)
-    maps, y, expected = (emulated.empty(shape, np.float32) for shape in (between, pooled, pooled))
+    x, weight, bias, given, between, pooled, windows = chain(case, kind)
+    bounds = np.array([[2, 9, 0, 12], [0, 12, 3, 4]], np.int32)
+    maps, y, expected = (emulated.empty(shape, x.dtype) for shape in (between, pooled, pooled))
     switches, expected_switches = emulated.empty(pooled, np.uint8), emulated.empty(pooled, np.uint8)
-    run("convolution_forward", maps, x, weight, bias, *given, True, 0)
+    run("convolution_forward", maps, x, weight, bias, *given, True, precision)
     run("max_pool", expected, expected_switches, maps, bounds, *windows)
-    run("convolution_pool", y, switches, x, weight, bias, bounds, between[1:3], *given, True, *windows)
+    run("convolution_pool", y, switches, x, weight, bias, bounds, between[1:3], *given, True, *windows,
+        precision)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(switches, expected_switches)
 
-    dx, expected = emulated.empty(x.shape, np.float32), emulated.empty(x.shape, np.float32)
+    dx, expected = emulated.empty(x.shape, x.dtype), emulated.empty(x.shape, x.dtype)
     switches = np.random.default_rng(4).integers(0, 9, pooled).astype(np.uint8)  # many point outside
     run("max_unpool", maps, y, switches, bounds, *windows, False)
     run("relu", maps, maps)
-    run("convolution_input_gradient", expected, maps, weight, *given, 0)
-    run("unpool_filter", dx, y, switches, weight, bounds, *windows, False, True, between[1:3], *given)
+    run("convolution_input_gradient", expected, maps, weight, *given, precision)
+    run("unpool_filter", dx, y, switches, weight, bounds, *windows, False, True, between[1:3], *given, precision)
     np.testing.assert_array_equal(dx, expected)
 
 
@@ -103,7 +121,10 @@ def test_windows_that_do_not_fit_are_refused():
     y, switches = emulated.empty((1, 1, 1, 3), np.float32), emulated.empty((1, 1, 1, 3), np.uint8)
     with pytest.raises(ValueError, match="windows of at most 64 cells"):
         run("convolution_pool", y, switches, x, weight, bias, None, between[1:3], *given, True, (9, 9), (1, 1),
-            (0, 0))
+            (0, 0), 1)
     with pytest.raises(ValueError, match="does not fit the convolution"):
         run("convolution_pool", y[..., :2].copy(), switches[..., :2].copy(), x, weight, bias, None, between[1:3],
-            *given, True, (2, 2), (1, 1), (0, 0))
+            *given, True, (2, 2), (1, 1), (0, 0), 0)
+    with pytest.raises(ValueError, match="tf32 is a precision of float32 arrays"):
+        run("convolution_pool", y, switches, x, weight, bias, None, between[1:3], *given, True, (2, 2), (1, 1), (0, 0),
+            2)

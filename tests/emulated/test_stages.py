@@ -11,6 +11,7 @@ from zfcore.layers import Convolution, MaxPool, ResponseNorm
 from zfcore.network import stages
 from zfcore.rules import Rule
 
+from .storage import BFLOAT16, FLOAT16, stored
 from .test_convolution import integers
 
 emulated, numba = backends.get("emulated"), backends.get("numba")
@@ -86,7 +87,7 @@ def test_units_of_one_place_share_their_way_up(called):
 
 
 def test_where_the_middle_is_wanted(called):
-    """Kept maps, gradients, other precisions, a second reader: the layers one by one."""
+    """Kept maps, gradients, a second reader: the layers one by one."""
     x = images(1)
     net = network(*NETWORKS[0])
     kept = net.forward(x, keep=("conv1", "conv2")).kept
@@ -97,17 +98,71 @@ def test_where_the_middle_is_wanted(called):
     up = net.forward(x, cache=True)
     down = net.backward(up, {"conv1": np.ones((1, 17, 16, 6), np.float32)}, keep=("conv1",))
     assert down.kept["conv1"].shape == (1, 17, 16, 6)
-    net.precision = "tf32"
-    net(x)
     forked = Network("forked", (9, 9, 3), scheme="he", backend="emulated")
     forked.add("conv1", Convolution(4, 3, activation="relu"))
     forked.add("pool1", MaxPool(2))
     forked.add("other", Convolution(2, 3), "conv1")
     forked.initialize(0).forward(x[:, :9, :9], keep=("pool1",))
     assert not called & CHAINS
-    net.precision = "float32"
     assert net.forward(x).nodes == ("conv1", "pool1", "norm1", "conv2")
     assert "convolution_pool" in called
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float16", "bfloat16"])
+def test_networks_of_other_precisions(precision, called, monkeypatch):
+    """Fused too, with the bits of the layers one by one in that precision."""
+    net, x = network(*NETWORKS[0]), images()
+    true, net.precision = net(x), precision
+    called.clear()
+    results = [net(x)]
+    assert "convolution_pool" in called
+    assert abs(results[0] - true).max() > 0
+    monkeypatch.setattr(stages, "fused", lambda ops, nodes, keep: list(nodes))
+    np.testing.assert_array_equal(net(x), results[0])
+
+
+@pytest.mark.parametrize(("precision", "short"), [("float32", False), ("tf32", False), ("float16", False),
+                                                  ("bfloat16", False), ("float16", True), ("bfloat16", True)])
+def test_operations_in_every_precision(precision, short, called):
+    """The bits of the single operations; float32 signals that share a cell are added before they become 16 bits."""
+    own = {"float16": FLOAT16, "bfloat16": BFLOAT16}.get(precision)
+    generator = np.random.default_rng(5)
+
+    def normal(*shape):
+        array = generator.standard_normal(shape).astype(np.float32)
+        if not short:
+            return array
+        return ops.Bfloat16(stored(array, own)) if precision == "bfloat16" else stored(array, own)
+
+    x, weight, bias = normal(2, 12, 11, 4), normal(16, 3, 3, 4), normal(16)
+    pool, run = {"window": 3, "stride": 2, "backend": emulated}, {"padding": 1, "precision": precision}
+    fused = {"window": 3, "window_stride": 2, "backend": emulated, **run}
+    maps = ops.convolution(x, weight, bias, activation="relu", backend=emulated, **run)
+    expected = ops.max_pool(maps, **pool)
+    called.clear()
+    y, switches = ops.convolution_pool(x, weight, bias, activation="relu", **fused)
+    assert type(y) is type(expected[0]) and called & CHAINS
+    np.testing.assert_array_equal(bits(y), bits(expected[0]))
+    np.testing.assert_array_equal(switches, expected[1])
+    for overlap in ("sum", "last"):
+        signal = normal(*y.shape)
+        unpooled = ops.max_unpool(signal, switches, maps.shape, overlap=overlap, **pool)
+        wanted = ops.convolution_input_gradient(ops.relu(unpooled, backend=emulated), weight, x.shape, backend=emulated,
+                                                **run)
+        called.clear()
+        dx = ops.unpool_filter(signal, switches, weight, x.shape, maps.shape[1:3], overlap=overlap, rectify=True,
+                               **fused)
+        assert ("unpool_filter" in called) is not (own is not None and not short and overlap == "sum")
+        assert type(dx) is type(x)
+        np.testing.assert_array_equal(bits(dx), bits(wanted))
+    with pytest.raises(ValueError, match="convolution_pool: precision is 'half'"):
+        ops.convolution_pool(x, weight, window=3, precision="half", backend=emulated)
+    with pytest.raises(ValueError, match="unpool_filter: precision is 'half'"):
+        ops.unpool_filter(signal, switches, weight, x.shape, maps.shape[1:3], **{**fused, "precision": "half"})
+
+
+def bits(array):
+    return array.bits if isinstance(array, ops.Bfloat16) else array
 
 
 @pytest.mark.parametrize("window", [3, 9])

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from .fused import Fused
+from .fused import Fused, number
 
 _WHOLE = ((1, 1), (0, 0, 0, 0), (1, 1), 1)  # stride, padding, dilation, groups of a linear layer
 _KEPT = 64  # arrays of bounds on the device
@@ -106,12 +106,12 @@ class Launchers(Fused):
                             groups: int, relu: bool, precision: str = "float32") -> None:
         """y = activation(x convolved with weight + bias)."""
         self._run("convolution_forward", y, x, weight, bias, stride, padding, dilation, groups, relu,
-                  _number(precision))
+                  number(precision))
 
     def convolution_input_gradient(self, dx: Any, dy: Any, weight: Any, stride: Any, padding: Any, dilation: Any,
                                    groups: int, precision: str = "float32") -> None:
         """dx = adjoint of the convolution applied to dy."""
-        self._run("convolution_input_gradient", dx, dy, weight, stride, padding, dilation, groups, _number(precision))
+        self._run("convolution_input_gradient", dx, dy, weight, stride, padding, dilation, groups, number(precision))
 
     def convolution_weight_gradient(self, dweight: Any, dy: Any, x: Any, stride: Any, padding: Any, dilation: Any,
                                     groups: int, precision: str = "float32") -> None:
@@ -119,22 +119,22 @@ class Launchers(Fused):
         settings = (stride, padding, dilation, groups)
         elements = self._extension.weight_gradient_workspace(dweight, dy, x, *settings)
         workspace = self._arrays.empty(elements, dweight.dtype)
-        self._run("convolution_weight_gradient", dweight, workspace, dy, x, *settings, _number(precision))
+        self._run("convolution_weight_gradient", dweight, workspace, dy, x, *settings, number(precision))
 
     def linear_forward(self, y: Any, x: Any, weight: Any, bias: Any, relu: bool, precision: str = "float32") -> None:
         """y = activation(x weight' + bias)."""
         workspace = self._pieces(y, x.shape[1], precision)
-        self._run("linear_forward", y, workspace, x, weight, bias, relu, _number(precision))
+        self._run("linear_forward", y, workspace, x, weight, bias, relu, number(precision))
 
     def linear_input_gradient(self, dx: Any, dy: Any, weight: Any, precision: str = "float32") -> None:
         """dx = dy weight."""
         workspace = self._pieces(dx, dy.shape[1], precision)
-        self._run("linear_input_gradient", dx, workspace, dy, weight, _number(precision))
+        self._run("linear_input_gradient", dx, workspace, dy, weight, number(precision))
 
     def _pieces(self, result: Any, terms: int, precision: str) -> Any:
         """Room for the sums over pieces of a linear layer's terms, of which there are so many in each result."""
         dtype = np.float32 if result.dtype in checks.SHORT else result.dtype
-        return self._arrays.empty(self._extension.linear_workspace(*result.shape, terms, _number(precision)), dtype)
+        return self._arrays.empty(self._extension.linear_workspace(*result.shape, terms, number(precision)), dtype)
 
     def linear_weight_gradient(self, dweight: Any, dy: Any, x: Any, precision: str = "float32") -> None:
         """dweight = dy' x."""
@@ -335,11 +335,6 @@ class Launchers(Fused):
     def renormalize_filters(self, weight: Any, radius: float) -> None:
         """Rescale the filters of weight (filters, ...) whose root mean square exceeds radius."""
         self._run("renormalize_filters", weight, radius)
-
-
-def _number(precision: str) -> int:
-    """A precision as ops.h counts them."""
-    return checks.PRECISIONS.index(precision)
 
 
 def _cell(matrix: Any) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import checks
+
 
 class Fused:
     """The methods; `_run` calls the extension."""
@@ -21,20 +23,20 @@ class Fused:
 
     def convolution_pool(self, y: Any, switches: Any, x: Any, weight: Any, bias: Any, bounds: Any, size: Any,
                          stride: Any, padding: Any, dilation: Any, groups: int, relu: bool, window: Any,
-                         window_stride: Any, before: Any) -> None:
+                         window_stride: Any, before: Any, precision: str = "float32") -> None:
         """Fill y and switches (N, P', Q', K): convolution_forward, whose maps are `size` = (P, Q), then max_pool.
 
-        Plain arithmetic; windows of at most 64 cells.
+        Windows of at most 64 cells.
         """
         self._run("convolution_pool", y, switches, x, weight, bias, self._inside(bounds, size), size, stride, padding,
-                  dilation, groups, relu, window, window_stride, before)
+                  dilation, groups, relu, window, window_stride, before, number(precision))
 
     def unpool_filter(self, dx: Any, y: Any, switches: Any, weight: Any, bounds: Any, window: Any, window_stride: Any,
                       before: Any, last_wins: bool, rectify: bool, size: Any, stride: Any, padding: Any, dilation: Any,
-                      groups: int) -> None:
+                      groups: int, precision: str = "float32") -> None:
         """Fill dx: max_unpool into maps of `size` = (P, Q), relu if asked, convolution_input_gradient."""
         self._run("unpool_filter", dx, y, switches, weight, self._inside(bounds, size), window, window_stride, before,
-                  last_wins, rectify, size, stride, padding, dilation, groups)
+                  last_wins, rectify, size, stride, padding, dilation, groups, number(precision))
 
     def sgd_filters(self, weight: Any, velocity: Any, copy: Any, gradient: Any, learning_rate: Any, momentum: float,
                     decay: float, rate_in_velocity: bool, radius: float) -> None:
@@ -63,3 +65,8 @@ class Fused:
     def convert(self, y: Any, x: Any) -> None:
         """Fill y with x: one of float32, the other float16 or the bits of bfloat16 (uint16)."""
         self._run("convert", y, x)
+
+
+def number(precision: str) -> int:
+    """A precision as ops.h counts them."""
+    return checks.PRECISIONS.index(precision)

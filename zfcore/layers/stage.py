@@ -32,7 +32,8 @@ class _Stage(Layer):
         size = self._between(x.shape, padding)
         sizes: dict[str, Any] = {"stride": layer._stride, "padding": padding, "dilation": layer._dilation,
                                  "groups": layer.groups, "window": pool._window, "window_stride": pool._stride,
-                                 "tile": run.tile, "window_padding": 0 if run.tile else pool._padding(size)}
+                                 "tile": run.tile, "window_padding": 0 if run.tile else pool._padding(size),
+                                 "precision": run.precision}
         weight, bias = layer.parameters["weight"], layer.parameters.get("bias")
         y, switches = ops.convolution_pool(x, weight, bias, activation=layer.activation,
                                            ceil_mode=pool.ceil_mode and not run.tile, **sizes)

@@ -227,7 +227,7 @@ class Network(Freezable, Arithmetic):
         self._check_parameters(nodes)
         run = Run(training=training, parameters=cache and parameters, seed=seed, step=step,
                   algorithm=self.algorithm, precision=self.precision)
-        if not cache and self.precision == self.storage == "float32":
+        if not cache and self.storage == "float32":
             nodes = stages.fused(self.ops, nodes, {*keep, top})
         result = walk.up(self.ops, stored.rounded(self._enter("forward", x)), stored.nodes(nodes, self._readable()),
                          keep={*keep, top}, cache=cache, run=run, frozen=frozen)

@@ -14,7 +14,7 @@ from .walk import IMAGE, Node
 def fused(ops: Any, nodes: Sequence[Node], keep: Collection[str]) -> list[Node]:
     """The nodes, a convolution of the image and the max pool that alone reads it as one of them.
 
-    For walks whose convolutions are direct and in float32, without gradients of parameters and without
+    For walks whose convolutions are direct, without gradients of parameters and without
     signals that enter or leave between the two; the bits are those of the two layers.
 
     Parameters

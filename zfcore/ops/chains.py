@@ -15,22 +15,24 @@ from . import convolution as _convolution
 from . import pooling as _pooling
 from .activation import relu
 from .crop import bounds_of
-from .storage import bias_of, widened
+from .storage import DTYPES, bias_of, in_type_of, named, rounded, widened
 
 __all__ = ["convolution_pool", "unpool_filter"]
 
 LARGEST = 64  # cells of a window in the kernels
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")  # theirs
 
 
 def convolution_pool(x: Any, weight: Any, bias: Any = None, *, window: Any, window_stride: Any = None,
                      window_padding: Any = 0, ceil_mode: bool = False, stride: Any = 1, padding: Any = 0,
                      dilation: Any = 1, groups: int = 1, activation: str | None = None, tile: Tile | None = None,
-                     backend: Any = None) -> tuple[Any, Any]:
+                     precision: str | None = None, backend: Any = None) -> tuple[Any, Any]:
     """`max_pool` of `convolution`, without its maps: these are computed where a pooling window looks.
 
     Parameters
     ----------
-    x, weight, bias, stride, padding, dilation, groups, activation : as in `convolution`, algorithm "direct"
+    x, weight, bias, stride, padding, dilation, groups, activation, precision : as in `convolution`, algorithm
+        "direct"
     window, window_stride, window_padding, ceil_mode : the pool's, as in `max_pool`
     tile : where the convolution's maps lie when x is a batch of crops
 
@@ -43,6 +45,7 @@ def convolution_pool(x: Any, weight: Any, bias: Any = None, *, window: Any, wind
     checks.floats(where, "x", x, 4, backend)
     checks.floats(where, "weight", weight, 4, backend)
     checks.same_dtype(where, x=x, weight=weight)
+    precision = checks.precision(where, precision, x, backend)
     checks.one_of(where, "activation", activation, _convolution.ACTIVATIONS)
     sizes = _convolution._geometry(where, _convolution._shape(where, "x.shape", tuple(x.shape), True),
                                    _convolution._shape(where, "weight.shape", tuple(weight.shape), False),
@@ -51,25 +54,25 @@ def convolution_pool(x: Any, weight: Any, bias: Any = None, *, window: Any, wind
     maps = sizes.output_shape
     windows = _pooling._windows(where, maps, window, window_stride, window_padding, tile, ceil_mode)
     _pooling._switch_area(where, windows.window)
-    fused = getattr(backend, "convolution_pool", None)
+    fused = _launcher(backend, "convolution_pool", precision)
     if fused is None or windows.window[0] * windows.window[1] > LARGEST:
-        y = _convolution.convolution(x, weight, bias, **_settings(sizes), activation=activation, precision="float32",
+        y = _convolution.convolution(x, weight, bias, **_settings(sizes), activation=activation, precision=precision,
                                      backend=backend)
         return _pooling.max_pool(y, window=window, stride=window_stride, padding=window_padding, ceil_mode=ceil_mode,
                                  tile=tile, backend=backend)
     bounds = bounds_of(where, maps, tile)
     shape = (maps[0], *windows.outputs(maps[1:3], ceil_mode), maps[3])
-    arrays = backend.asarray(x), backend.asarray(weight), None if bias is None else widened(backend, bias)
-    y, switches = backend.empty(shape, x.dtype), backend.empty(shape, np.uint8)
-    fused(y, switches, *arrays, bounds, maps[1:3], *sizes[:4], activation == "relu", windows.window, windows.stride,
-          windows.before)
-    return y, switches
+    factors = rounded(backend, precision, x), rounded(backend, precision, weight)
+    y, switches = backend.empty(shape, factors[0].dtype), backend.empty(shape, np.uint8)
+    fused(y, switches, *factors, None if bias is None else widened(backend, bias), bounds, maps[1:3], *sizes[:4],
+          activation == "relu", windows.window, windows.stride, windows.before, *named(precision))
+    return in_type_of(backend, y, x), switches
 
 
 def unpool_filter(y: Any, switches: Any, weight: Any, input_shape: Any, size: Any, *, window: Any,
                   window_stride: Any = None, window_padding: Any = 0, overlap: str = "sum", rectify: bool = False,
                   stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, tile: Tile | None = None,
-                  backend: Any = None) -> Any:
+                  precision: str | None = None, backend: Any = None) -> Any:
     """`max_unpool`, `relu` if asked, then `convolution_input_gradient`, without the maps between.
 
     The deconvnet's way down through a stage (Zeiler & Fergus 2013, section 2.1: unpool, rectify, filter). The
@@ -78,7 +81,7 @@ def unpool_filter(y: Any, switches: Any, weight: Any, input_shape: Any, size: An
     Parameters
     ----------
     y, switches : (N, P', Q', K), the signal at the pooled maps and the pool's switches
-    weight, stride, padding, dilation, groups : as in `convolution_input_gradient`
+    weight, stride, padding, dilation, groups, precision : as in `convolution_input_gradient`, algorithm "direct"
     input_shape : (N, H, W, C) of the convolution's input
     size : (P, Q) of the convolution's maps
     window, window_stride, window_padding, overlap : the pool's, as in `max_unpool`
@@ -94,6 +97,7 @@ def unpool_filter(y: Any, switches: Any, weight: Any, input_shape: Any, size: An
     checks.floats(where, "y", y, 4, backend)
     checks.floats(where, "weight", weight, 4, backend)
     checks.same_dtype(where, y=y, weight=weight)
+    precision = checks.precision(where, precision, y, backend)
     checks.one_of(where, "overlap", overlap, ("sum", "last"))
     shape = _convolution._shape(where, "input_shape", input_shape, True)
     sizes = _convolution._geometry(where, shape, _convolution._shape(where, "weight.shape", tuple(weight.shape), False),
@@ -104,19 +108,26 @@ def unpool_filter(y: Any, switches: Any, weight: Any, input_shape: Any, size: An
     _pooling._switch_area(where, windows.window)
     _pooling._pooled_shape(where, "y", y, maps, windows, (False,) if tile is not None else (False, True))
     _pooling._uint8(where, switches, y.shape)
-    fused = getattr(backend, "unpool_filter", None)
-    if fused is None:
+    fused = _launcher(backend, "unpool_filter", precision)
+    # Float32 signals of one cell are added, then rounded to 16 bits; in the kernel they would be rounded before.
+    added = overlap == "sum" and any(step < size for step, size in zip(windows.stride, windows.window, strict=True))
+    if fused is None or (added and DTYPES.get(precision, y.dtype) != y.dtype):
         signal = _pooling.max_unpool(y, switches, maps, window=window, stride=window_stride, padding=window_padding,
                                      overlap=overlap, trusted=True, tile=tile, backend=backend)
         signal = relu(signal, backend=backend) if rectify else signal
-        return _convolution.convolution_input_gradient(signal, weight, shape, **_settings(sizes), precision="float32",
+        return _convolution.convolution_input_gradient(signal, weight, shape, **_settings(sizes), precision=precision,
                                                        backend=backend)
     bounds = bounds_of(where, maps, tile)
-    arrays = backend.asarray(y), backend.asarray(switches), backend.asarray(weight)
-    dx = backend.empty(shape, y.dtype)
-    fused(dx, *arrays, bounds, windows.window, windows.stride, windows.before, overlap == "last", bool(rectify),
-          maps[1:3], *sizes[:4])
-    return dx
+    factors = rounded(backend, precision, y), rounded(backend, precision, weight)
+    dx = backend.empty(shape, factors[0].dtype)
+    fused(dx, factors[0], backend.asarray(switches), factors[1], bounds, windows.window, windows.stride, windows.before,
+          overlap == "last", bool(rectify), maps[1:3], *sizes[:4], *named(precision))
+    return in_type_of(backend, dx, y)
+
+
+def _launcher(backend: Any, name: str, precision: str) -> Any:
+    """The backend's launcher of a chain, or None where there is none for this precision."""
+    return getattr(backend, name, None) if precision in PRECISIONS else None
 
 
 def _settings(sizes: _convolution.Geometry) -> dict[str, Any]:
