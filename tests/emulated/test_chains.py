@@ -132,10 +132,10 @@ def test_an_image_does_not_depend_on_its_batch(case, kind, precision):
     y, switches, dx = (emulated.empty(*shape) for shape in ((pooled, x.dtype), (pooled, np.uint8), (x.shape, x.dtype)))
 
     def both(part):
-        run("convolution_pool", y[part], switches[part], x[part], weight, bias, None, between[1:3], *given, True, *windows,
-            precision)
-        run("unpool_filter", dx[part], y[part], switches[part], weight, None, *windows, False, True, between[1:3], *given,
-            precision)
+        run("convolution_pool", y[part], switches[part], x[part], weight, bias, None, between[1:3], *given, True,
+            *windows, precision)
+        run("unpool_filter", dx[part], y[part], switches[part], weight, None, *windows, False, True, between[1:3],
+            *given, precision)
         return [array[1].copy() for array in (y, switches, dx)]
 
     for one, other in zip(both(slice(None)), both(slice(1, 2)), strict=True):
