@@ -139,10 +139,11 @@ bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& map, const T* wei
             const Gather g = gather_of_input_gradient(c, i, j);
             const int common = g.depth | g.in_channels | g.width;
             const bool pairs = g.width % 2 == 0 && g.out_channels % 2 == 0 && aligned(dx, 2 * sizeof(T));
-            const auto kernel =
-                allows_switches<T, part<T>>(common, map.y, weight, map.switches) ? unpool_filter_tensor_kernel<T, last_wins, part<T>>
-                : allows_switches<T, 4>(common, map.y, weight, map.switches)     ? unpool_filter_tensor_kernel<T, last_wins, 4>
-                                                                                 : unpool_filter_tensor_kernel<T, last_wins, 1>;
+            auto kernel = unpool_filter_tensor_kernel<T, last_wins, 1>;
+            if (allows_switches<T, part<T>>(common, map.y, weight, map.switches))
+                kernel = unpool_filter_tensor_kernel<T, last_wins, part<T>>;
+            else if (allows_switches<T, 4>(common, map.y, weight, map.switches))
+                kernel = unpool_filter_tensor_kernel<T, last_wins, 4>;
             if (!tensor_cores(kernel)) return false;
             const std::int64_t cells = std::int64_t(g.batch) * g.down.outputs * g.across.outputs;
             launch({{blocks_x(cells, tile_rows), blocks_yz(divide_up(g.width, tile_columns)), unsigned(c.groups)},
