@@ -133,7 +133,7 @@ class CapturedStep:
         """The step's kernels; losses and probabilities, before the step."""
         net, ops = self.net, self.net.ops
         forward = net.forward(self._batch, to=net.logits, cache=True, training=True, seed=self.seed, step=self._counter,
-                              frozen=self.frozen)
+                              frozen=self.frozen, fused=True)
         losses, probabilities = ops.softmax_cross_entropy(forward.output, self._labels, trusted=True)
         ops.backend.guard_settings(self._guarded, self._numbers, losses)
         signal = ops.softmax_cross_entropy_gradient(probabilities, self._labels, trusted=True)
