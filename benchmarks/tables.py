@@ -1,7 +1,8 @@
-"""The tables of docs/performance.md, made from benchmarks/results: `python -m benchmarks.tables`.
+"""The tables of docs/performance.md and docs/gpu.md, made from benchmarks/results: `python -m benchmarks.tables`.
 
-A table stands in the page between `<!-- RESULTS.json: REGULAR EXPRESSION -->` and `<!-- end -->`; its rows are those
-of the file whose work matches. `--check` changes nothing and fails where a table is not what the file says.
+In docs/performance.md a table stands between `<!-- RESULTS.json: REGULAR EXPRESSION -->` and `<!-- end -->`; its rows
+are those of the file whose work matches. What docs/gpu.md holds, and its picture, `gpu.page` makes. `--check` changes
+nothing and fails where a table is not what the file says.
 """
 
 from __future__ import annotations
@@ -72,11 +73,17 @@ def updated(text: str, folder: Path = HERE / "results") -> str:
 
 def main(check: Annotated[bool, typer.Option("--check", help="Fail where a table is not what was measured.")] = False
          ) -> None:
-    """Make the tables of docs/performance.md from benchmarks/results."""
-    text = PAGE.read_text("utf-8")
-    if check and updated(text) != text:
-        raise SystemExit(f"{PAGE.name}: a table is not that of benchmarks/results; run `python -m benchmarks.tables`")
-    PAGE.write_text(updated(text), "utf-8")
+    """Make the tables of docs/performance.md and docs/gpu.md from benchmarks/results."""
+    from .gpu import page
+
+    for file, made in ((PAGE, updated), (page.PAGE, page.updated)):
+        text = file.read_text("utf-8")
+        if check and made(text) != text:
+            raise SystemExit(f"{file.name}: a table is not that of benchmarks/results; run "
+                             "`python -m benchmarks.tables`")
+        file.write_text(made(text), "utf-8")
+    if not check:
+        page.draw()
 
 
 if __name__ == "__main__":

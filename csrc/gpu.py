@@ -1,10 +1,12 @@
 """`make gpu`: on a machine with a CUDA device, build the kernels for it and run tests, sanitizers, benchmarks.
 
-    python csrc/gpu.py [--part tests|sanitize|bench|all] [--out FOLDER]
+    python csrc/gpu.py [--part tests|sanitize|bench|bench-GROUP,GROUP|all] [--out FOLDER]
 
+A part ends in time for LIMIT. The benchmarks' groups go on in their order as long as that allows, and the last line
+names what is left, as in `make gpu PART=bench-linears,compiled`; `python -m benchmarks.gpu --help` lists them.
 Needs nvcc, CMake, and an interpreter that holds CuPy, Numba, pybind11, pytest and hypothesis (PyTorch for the
-benchmarks); installs nothing and needs no network. Each part writes gpu-PART.json: device, driver, date, commit,
-what ran, raw samples.
+benchmarks, and Captum for one of their rows); installs nothing and needs no network. Each part writes gpu-PART.json:
+device, driver, date, commit, what ran, raw samples.
 Exit codes: 0 passed, 1 something failed, 3 nothing could run here, and why is said.
 """
 
@@ -20,6 +22,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +33,7 @@ BUILD = ROOT / "build" / "gpu"
 PARTS = ("tests", "sanitize", "bench")
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 LIMIT = 460  # seconds of one part
+LAST = 30  # seconds before it from which on no benchmark begins
 NOTHING = 3
 
 
@@ -130,21 +134,32 @@ def sanitize(out: Path) -> tuple[bool, dict[str, Any]]:
     return all(each["exit_code"] == 0 for each in results.values()), results
 
 
-def bench(out: Path) -> tuple[bool, dict[str, Any]]:
-    """The benchmarks beside cuDNN and PyTorch."""
+def bench(out: Path, groups: str = "") -> tuple[bool, dict[str, Any]]:
+    """The benchmarks beside cuDNN, PyTorch and Captum: all groups, or some."""
     if importlib.util.find_spec("torch") is None:
         stop("PyTorch, the peer of the benchmarks, is not installed")
     rows = out / "gpu-rows.json"
     rows.unlink(missing_ok=True)
-    code, seconds = run([sys.executable, "-m", "benchmarks.gpu", "--out", rows], LIMIT)
+    some = ["--only", groups] if groups else []
+    code, seconds = run([sys.executable, "-m", "benchmarks.gpu", "--out", rows, "--seconds", str(LIMIT - LAST), *some],
+                        LIMIT)
     return code == 0, {"seconds": seconds, "exit_code": code,
                        **(json.loads(rows.read_text()) if rows.exists() else {"rows": []})}
+
+
+def part(name: str) -> tuple[str, str]:
+    """A part and, of the benchmarks, its groups, which the benchmarks themselves check."""
+    kind, _, groups = name.partition("-")
+    if kind not in (*PARTS, "all") or (groups and kind != "bench") or name.endswith("-"):
+        raise argparse.ArgumentTypeError(f"{name!r}; allowed: {', '.join(PARTS)}, bench-GROUP,GROUP or all")
+    return kind, groups
 
 
 def main() -> int:
     """Build, run the parts, write what they found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
+    parser.add_argument("--part", type=part, default=("all", ""),
+                        metavar="|".join((*PARTS, "bench-GROUP,GROUP", "all")))
     parser.add_argument("--out", type=Path, default=BUILD)
     options = parser.parse_args()
     found, nvcc = device(), find_nvcc()
@@ -158,13 +173,14 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     seconds = build(found["compute_cap"], nvcc)
     print(f"built for {found['name']}, compute capability {found['compute_cap']}, in {seconds:.0f} s")
-    good = True
-    for part in PARTS if options.part == "all" else (options.part,):
-        passed, results = {"tests": tests, "sanitize": sanitize, "bench": bench}[part](options.out)
-        file = options.out / f"gpu-{part}.json"
+    good, (kind, groups) = True, options.part
+    parts = {"tests": tests, "sanitize": sanitize, "bench": partial(bench, groups=groups)}
+    for name in PARTS if kind == "all" else (kind,):
+        passed, results = parts[name](options.out)
+        file = options.out / f"gpu-{'-'.join([name, *groups.split(',')] if groups else [name])}.json"
         file.write_text(json.dumps({"environment": environment(found, nvcc), "build_seconds": seconds, **results},
                                    indent=1) + "\n")
-        print(f"{part}: {'passed' if passed else 'FAILED'}, {file}")
+        print(f"{name}: {'passed' if passed else 'FAILED'}, {file}")
         good &= passed
     return int(not good)
 
