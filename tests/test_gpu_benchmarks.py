@@ -262,7 +262,8 @@ def bench(tmp_path: Path) -> Any:
     torch = pytest.importorskip("torch")
     if backends.why_not("emulated"):
         pytest.skip("the emulated kernels are not built (make emulated)")
-    from benchmarks.gpu.bench import Bench, Device
+    from benchmarks.gpu.bench import Bench
+    from benchmarks.gpu.device import Device
 
     class Here(Device):
         """Work is done at once; time is counted in runs."""
@@ -345,7 +346,9 @@ def test_all_rows_that_targets_need_are_measured(bench: Any) -> None:
                                    for channels in ("", ", 4 channels", ", 8 channels")}
     assert {one.family for one in bench.rows} == {"convolution", "strict", "chain", "chain down", ""}
     chain = next(one for one in bench.rows if "conv1 + ReLU + pool forward, bfloat16" in one.work)
-    assert {OURS, "zfcore, one by one", "torch", "torch.compile", "torch.compile, int8 places"} == set(chain.samples)
+    assert set(chain.samples) == {f"{who}{channels}{way}" for channels in ("", ", 4 channels") for who, way in (
+        (OURS, ""), (OURS, ", one by one"), ("torch", ""), ("torch.compile", ""))} | {
+        "torch.compile, int8 places", "torch.compile, int8 places, 4 channels"}
 
 
 def test_whoever_fails_is_left_out_with_the_reason(bench: Any) -> None:
@@ -406,7 +409,7 @@ def test_a_tensor_that_is_not_dense_is_refused(bench: Any) -> None:
 def test_clocks_are_asked_for_while_rows_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program of that name which says its arguments and goes on, and none at all."""
     pytest.importorskip("torch")
-    from benchmarks.gpu.bench import Clocks
+    from benchmarks.gpu.device import Clocks
 
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\necho \"$@\" > {tmp_path}/asked\necho '1980, 3201, 600.5, 51'\n"

@@ -8,7 +8,8 @@ import math
 import torch
 
 from . import peers
-from .bench import Bench, Call, Compiled, Launched, eager_and_compiled, first
+from .bench import Bench, Compiled, Launched, eager_and_compiled, first
+from .device import Call
 from .plan import BFLOAT16, STRICT, Plan, Pool, Precision
 from .rows import OURS
 
