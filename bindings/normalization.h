@@ -89,9 +89,10 @@ inline double* sums_workspace(const Array& workspace, const Array& x) {
 
 inline void channel_sum(Array sums, Array workspace, Array x, Stream stream) {
     per_channel(sums, x);
-    with_type(x, [&](auto zero) {
+    with_storage(x, [&](auto zero) {
         using T = decltype(zero);
-        zf::channel_sum(sums.out<T>(), sums_workspace(workspace, x), x.in<T>(), x.rows(), x.length(-1), pointer(stream));
+        zf::channel_sum(sums.out<zf::Wide<T>>(), sums_workspace(workspace, x), x.in<T>(), x.rows(), x.length(-1),
+                        pointer(stream));
     });
 }
 

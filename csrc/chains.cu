@@ -37,7 +37,7 @@ convolution_pool_kernel(T* __restrict__ y, std::uint8_t* __restrict__ switches, 
         }
     __syncthreads();
     const auto cell = [&](int i) { return &tiles[i / tile_step][i % tile_step][0]; };
-    pool_patch<1>(y, switches, cell, block, patch, bounds, maps, window, g, group, first_column);
+    pool_patch<tile, 1>(y, switches, cell, block, patch, bounds, maps, window, g, group, first_column);
 }
 
 // As gather_kernel of convolution.cu, transposed: x over tiles of 64 cells of dx (of one phase), y over tiles of 64
@@ -71,7 +71,9 @@ void filter(T* dx, const Unpooled<T, last_wins>& source, const T* weight, const 
     const unsigned tiles = blocks_yz(divide_up(columns, tile));
     ZF_CHECK(std::int64_t(tiles) * tile >= columns, "unpool_filter: too many channels");
     if constexpr (!std::is_same_v<T, double>)
-        if (tensor && !is_narrow(c.groups, columns) && unpool_filter_tensor(dx, source, weight, c, stream)) return;
+        if (tensor && !is_narrow(c.groups, columns) &&
+            (unpool_filter_image(dx, source, weight, c, stream) || unpool_filter_tensor(dx, source, weight, c, stream)))
+            return;
     for (int i = 0; i < c.stride_vertical; ++i)
         for (int j = 0; j < c.stride_horizontal; ++j) {
             const Gather g = gather_of_input_gradient(c, i, j);
@@ -98,7 +100,8 @@ void convolution_pool(T* y, std::uint8_t* switches, const T* x, const T* weight,
     ZF_CHECK(std::int64_t(tiles) * tile >= g.width, "convolution_pool: too many filters");
     if constexpr (!std::is_same_v<T, double>)
         if (tensor && !is_narrow(c.groups, g.width) &&
-            convolution_pool_tensor(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, stream))
+            (convolution_pool_image(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, stream) ||
+             convolution_pool_tensor(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, stream)))
             return;
     launch({{blocks_x(c.batch * patch.count(), 1), tiles, unsigned(c.groups)}, tile_threads, stream},
            convolution_pool_kernel<T>, y, switches, x, weight, bias, g, relu, bounds, maps, window, patch);

@@ -63,28 +63,28 @@ __device__ __forceinline__ unsigned block_again() {
     return block;
 }
 
-// Pools the patch's windows over `tile` filters from first_column on, `width` of them a thread at once. cell(i) tells
+// Pools the patch's windows over `columns` filters from first_column on, `width` of them a thread at once. cell(i) tells
 // where the filters of cell i under the patch begin in shared memory; they are as they would be in memory.
-template <int width, class T, class C>
+template <int columns, int width, class T, class C>
 __device__ __forceinline__ void pool_patch(T* __restrict__ y, std::uint8_t* __restrict__ switches, const C& cell,
                                            const Patched& block, const Patch& patch, const Bounds* __restrict__ bounds,
                                            const Maps& maps, const Windows& window, const Gather& g, int group,
                                            int first_column) {
-    constexpr int vectors = tile / width;
-    const int own = int(threadIdx.x) % vectors * width, filter = first_column + own;
-    if (filter >= g.width) return;
+    constexpr int vectors = columns / width;
     const Bounds inside = bounds_of(bounds, block.image, maps);
-    for (int place = int(threadIdx.x) / vectors; place < patch.rows * patch.columns; place += tile_threads / vectors) {
+    for (int item = threadIdx.x; item < patch.rows * patch.columns * vectors; item += tile_threads) {
+        const int place = item / vectors, own = item % vectors * width, filter = first_column + own;
+        if (filter >= g.width) continue;
         const int p = block.first_p + place / patch.columns, q = block.first_q + place % patch.columns;
         if (p >= maps.rows || q >= maps.columns) continue;
         const int row = p * window.stride_vertical - window.top, column = q * window.stride_horizontal - window.left;
-        const Range rows = clip(row, window.height, inside.top, inside.bottom);
-        const Range columns = clip(column, window.width, inside.left, inside.right);
+        const Range down = clip(row, window.height, inside.top, inside.bottom);
+        const Range across = clip(column, window.width, inside.left, inside.right);
         Vector<Wide<T>, width> best{};
         int which[width] = {};
         bool first = true;
-        for (int r = rows.begin; r < rows.end; ++r)
-            for (int s = columns.begin; s < columns.end; ++s, first = false) {
+        for (int r = down.begin; r < down.end; ++r)
+            for (int s = across.begin; s < across.end; ++s, first = false) {
                 auto value = load<width>(cell((r - block.top) * patch.width + s - block.left) + own);
                 if constexpr (width > 1) keep_whole(value);
                 const int code = (r - row) * window.width + s - column;
@@ -118,8 +118,13 @@ struct Unpooled {
     __device__ Vector<Wide<T>, width> values(int n, int r, int s, int channel) const {
         const Bounds inside = bounds_of(bounds, n, maps);
         if (r < inside.top || r >= inside.bottom || s < inside.left || s >= inside.right) return {};
-        const Range down = covering(r, window.height, window.stride_vertical, window.top, maps.rows);
-        const Range across = covering(s, window.width, window.stride_horizontal, window.left, maps.columns);
+        return values<width>(n, r, s, covering(r, window.height, window.stride_vertical, window.top, maps.rows),
+                             covering(s, window.width, window.stride_horizontal, window.left, maps.columns), channel);
+    }
+    // Of the windows that cover the cell, none where it lies outside.
+    template <int width>
+    __device__ Vector<Wide<T>, width> values(int n, int r, int s, const Range& down, const Range& across,
+                                             int channel) const {
         auto total = unpooled<last_wins, width>(y, switches, down, across, n, r, s, channel, maps, window);
 #pragma unroll
         for (int i = 0; i < width; ++i) {
@@ -133,13 +138,32 @@ struct Unpooled {
 
 // ------------------------------------------------------------------------------------ tensor cores
 
+constexpr int most_image_channels = 8;
+
+// A factor as it goes into the tensor core, once and for all products: floats are rounded.
+template <class T>
+__device__ __forceinline__ T to_factor(T x) {
+    if constexpr (std::is_same_v<T, float>)
+        return bits_to_float(to_tf32(x));
+    else
+        return x;
+}
+
 // In chains_tensor.cu, for float (factors rounded to tf32), float16 and bfloat16; arguments have been checked. False,
 // and nothing done, where the device has no such tensor cores.
 template <class T>
 bool convolution_pool_tensor(T* y, std::uint8_t* switches, const T* x, const T* weight, const float* bias,
                              const Bounds* bounds, const Gather&, int groups, bool relu, const Maps&, const Windows&,
                              void* stream);
+// In chains_image_up.cu: the same, and false besides where the convolution's input is no image of few channels.
+template <class T>
+bool convolution_pool_image(T* y, std::uint8_t* switches, const T* x, const T* weight, const float* bias,
+                            const Bounds* bounds, const Gather&, int groups, bool relu, const Maps&, const Windows&,
+                            void* stream);
 template <class T, bool last_wins>
-bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& source, const T* weight, const Convolution&, void* stream);
+bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& map, const T* weight, const Convolution&, void* stream);
+// In chains_image_down.cu: the same, and false besides where the convolution's input is no image of few channels.
+template <class T, bool last_wins>
+bool unpool_filter_image(T* dx, const Unpooled<T, last_wins>& map, const T* weight, const Convolution&, void* stream);
 
 }  // namespace zf

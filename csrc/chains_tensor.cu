@@ -43,9 +43,9 @@ convolution_pool_tensor_kernel(T* __restrict__ y, std::uint8_t* __restrict__ swi
     const Patched block(block_again(), patch, window);
     const auto cell = [&](int i) { return memory + apart<tile_columns>(i, 0); };
     if (vectors)
-        pool_patch<part<T>>(y, switches, cell, block, patch, bounds, maps, window, g, group, first_column);
+        pool_patch<tile_columns, part<T>>(y, switches, cell, block, patch, bounds, maps, window, g, group, first_column);
     else
-        pool_patch<1>(y, switches, cell, block, patch, bounds, maps, window, g, group, first_column);
+        pool_patch<tile_columns, 1>(y, switches, cell, block, patch, bounds, maps, window, g, group, first_column);
 }
 
 // The cells of one step, made by unpooling: thread t makes part t % 8 of cells t / 8 + 32 i, `count` channels at once, as

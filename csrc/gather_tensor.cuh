@@ -110,13 +110,6 @@ __device__ __forceinline__ void gather_products(FragmentC (&results)[2][4], T* m
     pipeline<T, false, transposed>(results, memory, divide_up(terms, step<T>), fetch);
 }
 
-// A result with its bias, rectified; before it is rounded.
-__device__ __forceinline__ float with_bias(float value, const float* bias, const Gather& g, int group, int column,
-                                           bool relu) {
-    if (bias && column < g.width) value += bias[group * g.width + column];
-    return relu && value <= 0 ? 0.0f : value;
-}
-
 // Writes the block's results to their cells; `pairs`: two neighbours at once.
 template <class T, class Locate>
 __device__ __forceinline__ void store_results(T* __restrict__ out, const FragmentC (&results)[2][4], const float* bias,

@@ -107,6 +107,10 @@ def wanted(kernel: str) -> list[str]:
     width = next((int(argument) for argument in given if argument.isdigit()), 1)
     if name.endswith("_tensor_kernel"):
         # Rows of cells lie as in memory: matrices. Transposed factors of 32 bits are read one by one.
+        if name == "unpool_filter_image_tensor_kernel":
+            return [PRODUCTS[given[0]], "LDSM.4", "LDS.64", "LDG.E.128", "STS.128"]
+        if name == "convolution_pool_image_tensor_kernel":
+            return [PRODUCTS[given[0]], "LDSM.4", "LDS.128", "STG.E.128", "STS.128"]
         matrices = ["LDSM.4"] if not name.startswith("weight_gradient") or types[0] == 2 else []
         copies = [f"LDGSTS.E{access(types[0] * width)}"] if types[0] * width >= 4 else []
         return [PRODUCTS[given[0]], *matrices, *copies, *CHAINED.get(name, lambda size: [])(types[0] * width)]

@@ -230,8 +230,9 @@ void clear_outside(T* x, const Bounds* bounds, int batch, int rows, int columns,
 // `workspace` holds 2 * channels * channel_sum_parts(rows) doubles.
 int channel_sum_parts(std::int64_t rows);
 
+// float16 and bfloat16 too.
 template <class T>
-void channel_sum(T* sums, double* workspace, const T* x, std::int64_t rows, int channels, void* stream);
+void channel_sum(Wide<T>* sums, double* workspace, const T* x, std::int64_t rows, int channels, void* stream);
 
 // sums (2, channels): of a (b - mean), and of a.
 template <class T>

@@ -22,8 +22,8 @@ part_sums_kernel(double* __restrict__ sums, const T* __restrict__ a, const T* __
     if (channel < channels) {
         const double centre = products ? mean[channel] : 0;
         for (std::int64_t row = begin + strand; row < end; row += strands) {
-            const double value = a[row * channels + channel];
-            if (products) product += value * (double(b[row * channels + channel]) - centre);
+            const double value = widen(a[row * channels + channel]);
+            if (products) product += value * (double(widen(b[row * channels + channel])) - centre);
             plain += value;
         }
     }
@@ -72,9 +72,10 @@ int part_sums(double* workspace, const T* a, const T* b, const double* mean, std
 int channel_sum_parts(std::int64_t rows) { return int(divide_up(rows, rows_in_part(rows))); }
 
 template <class T>
-void channel_sum(T* sums, double* workspace, const T* x, std::int64_t rows, int channels, void* stream) {
+void channel_sum(Wide<T>* sums, double* workspace, const T* x, std::int64_t rows, int channels, void* stream) {
     const int parts = part_sums<T, false>(workspace, x, x, nullptr, rows, channels, stream);
-    launch({blocks_x(channels, 64), 64, stream}, add_parts_kernel<T>, sums, workspace, parts, channels, channels, channels);
+    launch({blocks_x(channels, 64), 64, stream}, add_parts_kernel<Wide<T>>, sums, workspace, parts, channels, channels,
+           channels);
 }
 
 template <class T>
@@ -85,6 +86,10 @@ void channel_products(double* sums, double* workspace, const T* a, const T* b, c
            channels);
 }
 
+#define INSTANTIATE_SUM(T) template void channel_sum(Wide<T>*, double*, const T*, std::int64_t, int, void*);
+INSTANTIATE_SUM(float16)
+INSTANTIATE_SUM(bfloat16)
+#undef INSTANTIATE_SUM
 #define INSTANTIATE(T) \
     template void channel_sum(T*, double*, const T*, std::int64_t, int, void*); \
     template void channel_products(double*, double*, const T*, const T*, const double*, std::int64_t, int, void*);

@@ -17,6 +17,11 @@ using FragmentC = float[4];
 template <class T>
 constexpr int product_depth = 32 / int(sizeof(T));
 
+// Bytes of shared memory that a block may have, and all blocks of a multiprocessor together; multiprocessors.
+struct Device {
+    int block_memory, memory, multiprocessors;
+};
+
 #ifdef __CUDACC__
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
@@ -87,6 +92,18 @@ __device__ __forceinline__ void copies_wait() {
 
 #undef ZF_PRODUCT
 #undef ZF_SM80
+
+inline Device this_device() {
+    int number = 0;
+    check_cuda(cudaGetDevice(&number), __FILE__, __LINE__);
+    const auto of = [&](cudaDeviceAttr attribute) {
+        int value = 0;
+        check_cuda(cudaDeviceGetAttribute(&value, attribute, number), __FILE__, __LINE__);
+        return value;
+    };
+    return {of(cudaDevAttrMaxSharedMemoryPerBlockOptin), of(cudaDevAttrMaxSharedMemoryPerMultiprocessor),
+            of(cudaDevAttrMultiProcessorCount)};
+}
 
 // Whether the kernel's code for this device was compiled with what is above.
 template <class... P>
@@ -211,6 +228,14 @@ bool tensor_cores(void (*)(P...)) {
     return true;
 }
 
+// Few multiprocessors, so that the tests' blocks have more than one patch each.
+inline Device this_device() { return {227 * 1024, 228 * 1024, 2}; }
+
 #endif
+
+// How many blocks of so many bytes of shared memory a multiprocessor holds; the driver takes 1 KB of each.
+inline int blocks_at_once(const Device& device, std::int64_t bytes) {
+    return bytes > device.block_memory ? 0 : int(device.memory / (bytes + 1024));
+}
 
 }  // namespace zf

@@ -127,6 +127,13 @@ __device__ __forceinline__ void pipeline(FragmentC (&results)[2][4], T* memory, 
     pipeline<T, rows_apart, columns_apart>(results, memory, count, true, fetch, [] {});
 }
 
+// A result with its bias, rectified; before it is rounded.
+__device__ __forceinline__ float with_bias(float value, const float* bias, const Gather& g, int group, int column,
+                                           bool relu) {
+    if (bias && column < g.width) value += bias[group * g.width + column];
+    return relu && value <= 0 ? 0.0f : value;
+}
+
 // Two neighbouring results, the first at a column that is even; `pairs`: they can be written at once.
 template <class T>
 __device__ __forceinline__ void store_pair(T* target, int column, int width, bool pairs, float first, float second) {

@@ -125,6 +125,37 @@ def test_what_comes_back_is_of_the_callers_kind(cuda):
         twin.forward(cuda.asarray(x))
 
 
+@pytest.mark.parametrize("storage", ["float16", "bfloat16"])
+def test_tensors_of_sixteen_bits(cuda, storage):
+    """On the device they stay, and no more is copied; what comes back is float32, of the caller's kind."""
+    x, results = images(), []
+    for name in ("emulated", "cuda"):
+        net = network(name)
+        net.storage = storage
+        net.parameters()
+        stand_in.copies.clear()
+        up = net.forward(x, keep=("conv2", "norm1"), cache=True, to="fc4")
+        down = net.backward(up, np.ones_like(up.output), keep=("pool1",))
+        results.append({"output": up.output, "input": down.input, **up.kept, **down.kept, **down.gradients})
+        if name == "cuda":
+            assert stand_in.copies == {"up": 2, "down": len(results[1]), "read": 3}  # of batch norm: its variance
+    for name, array in results[0].items():
+        assert array.dtype == np.float32
+        same(results[1][name], array)
+    there = net.forward(cuda.asarray(x), to="fc4").output
+    assert isinstance(there, stand_in.ndarray)
+    same(cuda.to_numpy(there), results[1]["output"])
+    if storage == "bfloat16":
+        loss, _ = train_step(net, x, np.array([0, 3, 1]), SGD(learning_rate=0.1))
+        assert loss == train_step(network_in(storage), x, np.array([0, 3, 1]), SGD(learning_rate=0.1))[0]
+
+
+def network_in(storage: str) -> Network:
+    net = network("emulated")
+    net.storage = storage
+    return net
+
+
 @pytest.mark.parametrize("rule", ["deconvnet", "gradient", "guided"])
 def test_projections(cuda, rule):
     """A batch of tiles goes up, pixels and values come down; besides them only where the units lie."""

@@ -36,6 +36,9 @@ GOOD = {
     "unpool_filter_tensor_kernel<bfloat16, true, 4>": [
         "LDGSTS.E.64 [R10], [R2.64]", "LDSM.16.M88.4 R4, [R8]", "HMMA.16816.F32.BF16 R4, R4, R9, R4",
         "LDG.E.64 R4, [R2.64]", "STS.64 [R2], R4"],
+    "unpool_filter_image_tensor_kernel<float, true, 2>": [
+        "HMMA.1688.F32.TF32 R4, R4, R9, R4", "LDSM.16.M88.4 R4, [R8]", "LDS.64 R4, [R8]", "LDG.E.128 R4, [R2.64]",
+        "STS.128 [R2], R4"],
     "max_pool_kernel<float16, 8>": ["LDG.E.128.CONSTANT R4, [R2.64]", "STG.E.128 [R2.64], R4"],
     "check_switches_kernel<16>": ["LDG.E.128.CONSTANT R4, [R2.64]"],
     "convert_kernel<float, bfloat16, 4>": ["LDG.E.64.CONSTANT R4, [R2.64]", "@P0 STG.E.128 [R2.64], R4"],

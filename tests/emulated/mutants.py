@@ -109,6 +109,33 @@ MUTANTS = [
     ("chains_tensor", "t % parts * part<T> + offset), value", "t % parts * part<T>), value", 0),
     ("chains_tensor", "group * g.depth + at.low", "at.low", 0),
     ("chains_tensor", "g.width % 2 == 0 && g.out_channels", "g.out_channels", 0),
+    ("chains_image_up", SYNC, "", 0),
+    ("chains_image_up", SYNC, "", 1),
+    ("chains_image_up", SYNC, "", 2),
+    ("chains_image_up", SYNC, "", 3),
+    ("chains_image_up", "number += gridDim.x", "number += lot.patches", 0),
+    ("chains_image_up", "term < terms ? offset : -1", "offset", 0),
+    ("chains_image_up", "at.high * g.down.tap_step * lot.width", "at.high * lot.width", 0),
+    ("chains_image_up", "at >= begin && at < end", "at >= begin", 0),
+    ("chains_image_up", "at >= begin && at < end", "at < end", 0),
+    ("chains_image_up", "first_column + at.high < g.width && at.low < terms", "first_column + at.high < g.width", 0),
+    ("chains_image_up", "cell % patch.width * g.across.stride", "cell % patch.width", 0),
+    ("chains_image_up", "if (2 * k * part<T> >= left_terms) break;", "if (2 * k * part<T> > left_terms) break;", 0),
+    ("chains_image_up", "warp % 2 * 16 * pairs + 16 * pair", "warp % 2 * 32 + 16 * pair", 0),
+    ("chains_image_up", "lot.pitch + first +", "lot.pitch +", 0),
+    ("chains_image_down", SYNC, "", 0),
+    ("chains_image_down", SYNC, "", 1),
+    ("chains_image_down", SYNC, "", 2),
+    ("chains_image_down", "word % 4 * 2 + word % product_words / 4", "word % product_words", 0),
+    ("chains_image_down", "weight[filter].bits", "weight[1].bits", 0),
+    ("chains_image_down", "at.high * packed<T> * filter", "at.high * filter", 0),
+    ("chains_image_down", "at.middle - i * across.taps", "at.middle", 0),
+    ("chains_image_down", "outside ? Range{}", "false ? Range{}", 0),
+    ("chains_image_down", "q >= across.outputs", "q > across.outputs", 0),
+    ("chains_image_down", "l * image.columns * pitch", "l * image.rows * pitch", 0),
+    ("chains_image_down", "first = any ? min(first, low) : low;", "first = low;", 0),
+    ("chains_image_down", "size = tile + last - first;", "size = tile + last - first - 1;", 0),
+    ("chains_image_down", "at.low * part<T>) =", "0) =", 0),
     ("tensor_tiles", SYNC, "", 0),
     ("tensor_tiles", "copies_wait<stages - 2>", "copies_wait<stages - 1>", 0),
     ("tensor_tiles", "row + 8 * (matrix & 1) + line, (2 * k + (matrix >> 1))",
@@ -179,8 +206,8 @@ def operations(unit: str) -> list[str]:
     every = re.findall(r'define\("(\w+)"', (ROOT / "bindings/operations.h").read_text())
     source = (ROOT / f"csrc/{unit}.cu").read_text()
     family = unit.removesuffix("tensor") if unit.endswith("_tensor") else None
-    if family:  # the launchers that decide between the two
-        source += (ROOT / f"csrc/{unit.removesuffix('_tensor')}.cu").read_text()
+    if family or "_image" in unit:  # the launchers that decide
+        source += (ROOT / f"csrc/{unit.partition('_')[0]}.cu").read_text()
     found = [name for name in every
              if re.search(rf"^void {name}\(", source, re.M) or (family and name.startswith(family))]
     if not found:

@@ -30,13 +30,21 @@ VECTORS = [
     ((2, 9, 10, 32), 32, (3, 3), 1, (1, 1, 0, 2), 1, 2, (3, 2), (2, 3), (1, 0)),
     ((1, 7, 8, 12), 12, (3, 2), 2, 1, 1, 1, (2, 2), (1, 1), (1, 1)),
 ]
+# Few channels, filters in whole products: images. Several patches a block, tiles that end before the image does, phases
+# without a tap, dilation, tiles of 96 filters, as many filters as leave one line of cells to a warp.
+IMAGES = [
+    ((2, 37, 35, 3), 32, (5, 4), 2, (2, 1, 0, 2), 1, 1, (3, 3), (2, 2), (0, 0)),
+    ((1, 13, 20, 1), 16, (2, 3), 3, 0, (1, 2), 1, (2, 2), (2, 2), (0, 0)),
+    ((1, 18, 10, 8), 80, (3, 3), 1, 1, 2, 1, (3, 2), (1, 1), (1, 0)),
+    ((1, 9, 17, 2), 176, (3, 3), (1, 2), 1, 1, 1, (2, 2), (2, 2), (0, 0)),
+]
 # The arrays' kind, and the number of the precision.
 ARRAYS = {"float32": (np.float32, 0), "float64": (np.float64, 0), "float16": (STORAGES[0], 0),
           "bfloat16": (STORAGES[1], 0)}
 TENSOR = {"tf32": (np.float32, 1), "float16 products": (STORAGES[0], 2), "bfloat16 products": (STORAGES[1], 3)}
 GIVEN = [pytest.param(case, *given, id=f"{number}-{name}")
-         for arrays, cases in (({**ARRAYS, **TENSOR}, CASES), (TENSOR, VECTORS)) for name, given in arrays.items()
-         for number, case in enumerate(cases, len(CASES) * (cases is VECTORS))]
+         for arrays, cases in (({**ARRAYS, **TENSOR}, CASES), (TENSOR, VECTORS + IMAGES))
+         for name, given in arrays.items() for number, case in enumerate(cases, 0 if cases is CASES else len(CASES))]
 
 
 def normal(shape, kind, seed):
@@ -80,6 +88,7 @@ def test_unpooling_and_filtering(case, kind, precision):
     x, weight, _, given, between, pooled, windows = chain(case, kind)
     switches = np.random.default_rng(4).integers(0, windows[0][0] * windows[0][1], pooled).astype(np.uint8)
     y = normal(pooled, kind, 3)
+    y.reshape(-1)[5::61] = np.nan if x.dtype != np.uint16 else 0x7FC0
     for last_wins, rectified in ((False, True), (True, True), (False, False)):
         maps, expected, dx = (emulated.empty(shape, x.dtype) for shape in (between, x.shape, x.shape))
         run("max_unpool", maps, y, switches, None, *windows, last_wins)
@@ -92,12 +101,12 @@ def test_unpooling_and_filtering(case, kind, precision):
 
 
 @pytest.mark.parametrize(("case", "kind", "precision"),
-                         [(CASES[0], np.float32, 0), *((case, *given) for case in (CASES[0], VECTORS[0])
+                         [(CASES[0], np.float32, 0), *((case, *given) for case in (CASES[0], VECTORS[0], IMAGES[0])
                                                        for given in TENSOR.values())])
 def test_crops(case, kind, precision):
     """Cells outside an image's bounds win no window, and receive nothing."""
     x, weight, bias, given, between, pooled, windows = chain(case, kind)
-    bounds = np.array([[2, 9, 0, 12], [0, 12, 3, 4]], np.int32)
+    bounds = np.array([[2, 9, 0, 12], [0, min(between[1:3]), 3, 4]], np.int32)
     maps, y, expected = (emulated.empty(shape, x.dtype) for shape in (between, pooled, pooled))
     switches, expected_switches = emulated.empty(pooled, np.uint8), emulated.empty(pooled, np.uint8)
     run("convolution_forward", maps, x, weight, bias, *given, True, precision)
@@ -114,6 +123,23 @@ def test_crops(case, kind, precision):
     run("convolution_input_gradient", expected, maps, weight, *given, precision)
     run("unpool_filter", dx, y, switches, weight, bounds, *windows, False, True, between[1:3], *given, precision)
     np.testing.assert_array_equal(dx, expected)
+
+
+@pytest.mark.parametrize("case", [VECTORS[0], IMAGES[0]])
+@pytest.mark.parametrize(("kind", "precision"), TENSOR.values(), ids=list(TENSOR))
+def test_an_image_does_not_depend_on_its_batch(case, kind, precision):
+    x, weight, bias, given, between, pooled, windows = chain(case, kind)
+    y, switches, dx = (emulated.empty(*shape) for shape in ((pooled, x.dtype), (pooled, np.uint8), (x.shape, x.dtype)))
+
+    def both(part):
+        run("convolution_pool", y[part], switches[part], x[part], weight, bias, None, between[1:3], *given, True, *windows,
+            precision)
+        run("unpool_filter", dx[part], y[part], switches[part], weight, None, *windows, False, True, between[1:3], *given,
+            precision)
+        return [array[1].copy() for array in (y, switches, dx)]
+
+    for one, other in zip(both(slice(None)), both(slice(1, 2)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_windows_that_do_not_fit_are_refused():

@@ -91,6 +91,17 @@ def test_whole_maps(storage):
 
 
 @storages
+@pytest.mark.parametrize("shape", [(2, 9, 17, 40), (130, 3), (0, 5)])
+def test_channel_sums(shape, storage):
+    """Sums are float32, and those of the numbers widened first."""
+    x = normal(shape, storage)
+    sums = ops.channel_sum(ops.Bfloat16(x) if x.dtype == np.uint16 else x, backend=emulated)
+    assert sums.dtype == np.float32
+    np.testing.assert_array_equal(sums, ops.channel_sum(wide(x), backend=emulated))
+    np.testing.assert_allclose(sums, ops.channel_sum(wide(x)), rtol=3e-7)  # another order
+
+
+@storages
 @pytest.mark.parametrize("shape", [(2, 3, 5, 8), (3, 101)])
 def test_pointwise(shape, storage):
     a, b = normal(shape, storage), normal(shape, storage, 1)

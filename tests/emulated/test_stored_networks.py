@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from zfcore import Network, backends, ops
 from zfcore.formats import safetensors
@@ -32,6 +33,7 @@ from zfcore.layers import (
     Softmax,
 )
 from zfcore.network.walk import layer_seed
+from zfcore.preprocessing import Preprocessing
 from zfcore.rules import get
 from zfcore.training import SGD, CapturedStep, Training, fit, train_step
 from zfcore.training.feeds import ArrayFeed
@@ -284,6 +286,47 @@ def test_recipes():
     assert (net.storage, net.precision) == ("bfloat16", "bfloat16")
     with pytest.raises(ValueError, match="recipe: network: precision is 'tf32'; allowed: 'float32' or 'bfloat16' with"):
         Recipe(network={"storage": "bfloat16", "precision": "tf32"})
+
+
+def test_the_command_line(tmp_path, monkeypatch, run):
+    """A run that was resumed has the bits of one that was not; it goes on in its storage alone, on a device alone."""
+    random = np.random.default_rng(0)
+    for place, name in enumerate(("dark", "light")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = random.integers(100 * place, 100 * place + 100, (8, 8)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
+    net = Network("tiny", (8, 8, 1), scheme="he", preprocessing=Preprocessing("L", mean=100.0, scale=1 / 64, size=8))
+    for name, layer in (("conv1", Convolution(4, 3, activation="relu")), ("pool1", MaxPool(2)), ("flat", Flatten()),
+                        ("fc2", Linear(2))):
+        net.add(name, layer)
+    safetensors.save(net.initialize(1), tmp_path / "tiny.safetensors")
+    (tmp_path / "short.toml").write_text("batch_size = 4\n[network]\nstorage = 'bfloat16'\n[optimizer]\n"
+                                         "kind = 'sgd'\nlearning_rate = 0.02\n")
+    command = ["train", tmp_path / "tiny.safetensors", tmp_path / "pictures", "--recipe", tmp_path / "short.toml"]
+
+    def refused(*words, says):
+        code, _, error = run(*words)
+        assert code == 2
+        assert says in error.splitlines()[-1]
+
+    monkeypatch.setenv("ZFCORE_BACKEND", "numba")
+    refused(*command, "--out", tmp_path / "cpu", says="storage is 'bfloat16'; allowed: 'float32' on the backend")
+    assert not (tmp_path / "cpu").exists()
+    monkeypatch.setenv("ZFCORE_BACKEND", "emulated")
+    assert run(*command, "--out", tmp_path / "whole", "--epochs", 3)[0] == 0
+    assert run(*command, "--out", tmp_path / "parts", "--epochs", 1)[0] == 0
+    resume = ["train", "--resume", "--out", tmp_path / "parts", "--epochs", 3]
+    refused(*resume, "--set", "network.storage=float32", says="storage")
+    assert run(*resume)[0] == 0
+    whole, parts = (safetensors.load(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    for name, array in whole.parameters().items():
+        np.testing.assert_array_equal(parts.parameters()[name], array)
+        assert array.dtype == np.float32
+    assert (whole.parameters()["fc2.weight"] != net.parameters()["fc2.weight"]).any()
+    assert whole.storage == "float32"
+    refused(*command, "--out", tmp_path / "half", "--set", "network.storage=float16",
+            says="recipe: network.storage is 'float16'; allowed: one of 'float32', 'bfloat16'")
 
 
 def test_changed_parameters():

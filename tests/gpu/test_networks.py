@@ -87,6 +87,48 @@ def test_precisions(cuda, precision):
     np.testing.assert_array_equal(net.forward(images()[3:4], to="conv2").output[0], found[3])
 
 
+@pytest.mark.parametrize("storage", ["float16", "bfloat16"])
+def test_tensors_of_sixteen_bits(cuda, storage):
+    """Near float32 on the way up and down, run to run the same, an image's bits those it has alone."""
+    plain, net = network("cuda"), network("cuda")
+    net.storage = storage
+    unit = 2.0**-8 if storage == "bfloat16" else 2.0**-11
+    results = []
+    for each in (plain, net):
+        up = each.forward(images(), to="fc4", cache=True, keep=("norm1", "conv2"))
+        down = each.backward(up, np.ones_like(up.output))
+        results.append({"output": up.output, **up.kept, **down.gradients})
+        assert {array.dtype for array in (down.input, *results[-1].values())} == {np.dtype(np.float32)}
+    for name in ("norm1", "conv2", "output"):
+        scale = np.abs(results[0][name]).max()
+        assert 0 < np.abs(results[1][name] - results[0][name]).max() <= 16 * unit * scale
+    again = net.forward(images(), to="fc4", keep=("conv2",))
+    np.testing.assert_array_equal(again.output, results[1]["output"])
+    alone = net.forward(images()[3:4], to="fc4", keep=("conv2",))
+    np.testing.assert_array_equal(alone.output[0], results[1]["output"][3])
+    np.testing.assert_array_equal(alone.kept["conv2"][0], results[1]["conv2"][3])
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_training_in_bfloat16(cuda, captured):
+    """Losses near float32's; the captured step has the bits of the plain one; parameters stay float32."""
+    losses, parameters = {}, []
+    for storage, recorded in (("float32", False), ("bfloat16", False), ("bfloat16", captured)):
+        net, optimizer = network("cuda"), SGD(learning_rate=0.02, radius=0.1)
+        net.storage = storage
+        step_of = CapturedStep(net, optimizer, seed=5) if recorded else None
+        labels = np.arange(6) % 10
+        losses[storage, recorded] = [
+            (step_of(images(), labels, step) if step_of else
+             train_step(net, images(), labels, optimizer, seed=5, step=step))[0] for step in range(4)]
+        parameters.append({name: backends.to_numpy(array) for name, array in net.parameters().items()})
+    np.testing.assert_allclose(losses["bfloat16", False], losses["float32", False], rtol=0.05)
+    assert losses["bfloat16", captured] == losses["bfloat16", False]
+    for name, array in parameters[1].items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(parameters[2][name], array)
+
+
 def test_the_first_stage(cuda):
     """Up by the fused chain, down by the other: the bits of the layers one by one."""
     net = network("cuda", norm=False)

@@ -231,7 +231,7 @@ def channel_sum(dy: Any, *, backend: Any = None) -> Any:
     checks.require(dy.ndim >= 2, where, "dy.shape", tuple(dy.shape), "at least 2 dimensions")
     checks.require(dy.shape[-1] >= 1, where, "dy.shape", tuple(dy.shape), "at least one channel")
     checks.fits(where, "dy.shape", dy.shape)
-    dy = storage.widened(backend, dy)
-    sums = backend.empty((dy.shape[-1],), dy.dtype)
+    dy = backend.asarray(dy)
+    sums = backend.empty((dy.shape[-1],), np.float32 if dy.dtype in checks.SHORT else dy.dtype)
     backend.channel_sum(sums, dy.reshape(-1, dy.shape[-1]))
     return sums

@@ -115,6 +115,7 @@ def train(out: str | os.PathLike[str], net: Network, feed: Feed, optimizer: Opti
         settings = {**optimizer.to_config(), "seed": seed, "frozen": list(frozen), "batches": [feed.count, len(feed)],
                     "training data": feed.manifest(),
                     "validation data": None if validation is None else validation.manifest()}
+        settings |= {name: value for name in ("storage", "precision") if (value := getattr(net, name)) != "float32"}
         del settings["learning_rate"]
         run = _Run(folder, training, epochs, json.loads(json.dumps(settings)), signals, checkpoint_seconds, log_every,
                    frozenset(keep))
