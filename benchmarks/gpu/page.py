@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ..tables import shown
+from .groups import GROUPS
 from .plan import Plan
 from .rows import OURS, Row, merged
 from .targets import verdicts
 
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
 RESULTS = Path(__file__).parents[1] / "results"
-PLACE = re.compile(r"(<!-- (?P<what>floors|measured) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (?P<what>groups|floors|measured) -->\n).*?(<!-- end -->)", re.DOTALL)
 PICTURE = "pictures/gpu-roofline.png"
 NOTHING = """\
 Nothing yet: no kernel of zfcore has run on a device, so no figure of one stands here. When results lie in
@@ -30,6 +31,12 @@ roofline picture here.
 BYTES = 4.8e12  # a second
 # Columns: operations a second, and bytes of a number. tf32x3: three products in tf32 for one of float32's accuracy.
 RATES = {"16 bits": (989e12, 2), "tf32": (494e12, 4), "tf32x3": (494e12 / 3, 4), "float32": (67e12, 4)}
+
+
+def order() -> str:
+    """The groups as they run."""
+    return markdown(["group", "rows", "estimated s", "what to read it for"], (
+        [f"`{group.name}`", group.about, str(group.seconds), group.why] for group in GROUPS.values()))
 
 
 def floor(gflop: float, moved: float, rate: float) -> str:
@@ -198,5 +205,5 @@ def draw(folder: Path = RESULTS, path: Path = PAGE.parent / PICTURE) -> None:
 
 def updated(text: str, folder: Path = RESULTS) -> str:
     """The page with both parts made anew."""
-    parts = {"floors": floors(), "measured": measured(*results(folder))}
+    parts = {"groups": order(), "floors": floors(), "measured": measured(*results(folder))}
     return PLACE.sub(lambda place: place[1] + parts[place["what"]] + place[3], text)
