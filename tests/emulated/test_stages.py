@@ -109,7 +109,7 @@ def test_where_the_middle_is_wanted(called):
     assert "convolution_pool" in called
 
 
-@pytest.mark.parametrize("precision", ["tf32", "float16", "bfloat16"])
+@pytest.mark.parametrize("precision", ["tf32", "tf32x3", "float16", "bfloat16"])
 def test_networks_of_other_precisions(precision, called, monkeypatch):
     """Fused too, with the bits of the layers one by one in that precision."""
     net, x = network(*NETWORKS[0]), images()
@@ -194,8 +194,9 @@ def test_large_windows(called):
     assert not called & CHAINS
 
 
-@pytest.mark.parametrize(("precision", "short"), [("float32", False), ("tf32", False), ("float16", False),
-                                                  ("bfloat16", False), ("float16", True), ("bfloat16", True)])
+@pytest.mark.parametrize(("precision", "short"), [
+    *((name, False) for name in ("float32", "tf32", "tf32x3", "float16", "bfloat16")), ("float16", True),
+    ("bfloat16", True)])
 def test_operations_in_every_precision(precision, short, called):
     """The bits of the single operations; float32 signals that share a cell are added before they become 16 bits."""
     own = {"float16": FLOAT16, "bfloat16": BFLOAT16}.get(precision)

@@ -38,7 +38,7 @@ class Network(Freezable, Arithmetic):
     algorithm : of its convolutions, see `ops.convolution`: "auto" takes Winograd's algorithm where it is
         faster, "direct" the one with smaller rounding errors. Projections are always direct
     precision : what the products of its convolutions and fully connected layers are made of, see
-        `ops.convolution`: "float32", or, on the backends that have them, "tf32", "float16" or "bfloat16".
+        `ops.convolution`: "float32", or, on the backends that have them, "tf32", "tf32x3", "float16" or "bfloat16".
         None: the storage's own
     storage : what the tensors between its layers are made of: "float32", or, on the backends that have kernels of
         16 bits, "float16" or "bfloat16". Parameters, their gradients and all that comes in or out stay float32
