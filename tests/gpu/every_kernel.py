@@ -83,7 +83,7 @@ def further(cuda: Any) -> None:
 
     sizes = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
     bfloat16 = np.uint16  # its bits
-    for dtype, precision in ((np.float32, 1), (np.float16, 2), (bfloat16, 3)):
+    for dtype, precision in ((np.float32, 1), (np.float32, 4), (np.float16, 2), (bfloat16, 3)):
         x, weight = cuda.empty((2, 9, 10, 16), dtype), cuda.empty((40, 3, 3, 16), dtype)
         for target in (x, weight):
             source = array(*target.shape)

@@ -48,7 +48,7 @@ def test_bad_switches(cuda, channels):
         ops.max_unpool(y, switches, (2, 7, 7, channels), window=3, stride=2)
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32", "float16", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "tf32x3", "float16", "bfloat16"])
 def test_a_row_of_a_linear_layer_is_its_own(cuda, precision):
     """Few rows have their pieces of terms in many blocks, many (too many for the stand-in) in one: the same bits."""
     generator = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def test_a_row_of_a_linear_layer_is_its_own(cuda, precision):
     exact = x.astype(np.float64) @ weight.T.astype(np.float64)
     given, other = cuda.asarray(x), cuda.asarray(np.ascontiguousarray(weight.T))
     y = cuda.to_numpy(ops.linear(given, cuda.asarray(weight), precision=precision))
-    assert abs(y - exact).max() < {"float32": 1e-4, "bfloat16": 0.8}.get(precision, 0.1)
+    assert abs(y - exact).max() < {"float32": 1e-4, "tf32x3": 1e-4, "bfloat16": 0.8}.get(precision, 0.1)
     dx = cuda.to_numpy(ops.linear_input_gradient(given, other, precision=precision))
     for begin, end in ((0, 1), (130, 131), (64, 99)):
         part = cuda.asarray(x[begin:end])
