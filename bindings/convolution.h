@@ -10,7 +10,7 @@ using Quad = std::array<int, 4>;
 
 // The number of a precision's name in ops.h.
 inline Precision precision_of(int number) {
-    require(number >= 0 && number <= int(Precision::bfloat16), "convolution: no such precision");
+    require(number >= 0 && number <= int(Precision::tf32x3), "convolution: no such precision");
     return Precision(number);
 }
 

@@ -65,14 +65,16 @@ void check_chain(const Convolution& c, const Maps& maps, const Windows& window) 
 }
 
 template <class T, bool last_wins>
-void filter(T* dx, const Unpooled<T, last_wins>& source, const T* weight, const Convolution& c, bool tensor,
-                   void* stream) {
+void filter(T* dx, const Unpooled<T, last_wins>& source, const T* weight, const Convolution& c,
+            Precision precision, void* stream) {
     const int columns = c.channels / c.groups;
+    const bool tensor = on_tensor_cores<T>(precision);
     const unsigned tiles = blocks_yz(divide_up(columns, tile));
     ZF_CHECK(std::int64_t(tiles) * tile >= columns, "unpool_filter: too many channels");
     if constexpr (!std::is_same_v<T, double>)
         if (tensor && !is_narrow(c.groups, columns) &&
-            (unpool_filter_image(dx, source, weight, c, stream) || unpool_filter_tensor(dx, source, weight, c, stream)))
+            ((precision != Precision::tf32x3 && unpool_filter_image(dx, source, weight, c, stream)) ||
+             unpool_filter_tensor(dx, source, weight, c, precision, stream)))
             return;
     for (int i = 0; i < c.stride_vertical; ++i)
         for (int j = 0; j < c.stride_horizontal; ++j) {
@@ -100,8 +102,10 @@ void convolution_pool(T* y, std::uint8_t* switches, const T* x, const T* weight,
     ZF_CHECK(std::int64_t(tiles) * tile >= g.width, "convolution_pool: too many filters");
     if constexpr (!std::is_same_v<T, double>)
         if (tensor && !is_narrow(c.groups, g.width) &&
-            (convolution_pool_image(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, stream) ||
-             convolution_pool_tensor(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, stream)))
+            ((precision != Precision::tf32x3 &&
+              convolution_pool_image(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, stream)) ||
+             convolution_pool_tensor(y, switches, x, weight, bias, bounds, g, c.groups, relu, maps, window, precision,
+                                     stream)))
             return;
     launch({{blocks_x(c.batch * patch.count(), 1), tiles, unsigned(c.groups)}, tile_threads, stream},
            convolution_pool_kernel<T>, y, switches, x, weight, bias, g, relu, bounds, maps, window, patch);
@@ -112,11 +116,10 @@ void unpool_filter(T* dx, const T* y, const std::uint8_t* switches, const T* wei
                    const Windows& window, bool last_wins, bool rectify, const Convolution& c, Precision precision,
                    void* stream) {
     check_chain(c, maps, window);
-    const bool tensor = on_tensor_cores<T>(precision);
     if (last_wins)
-        filter(dx, Unpooled<T, true>{y, switches, bounds, maps, window, rectify}, weight, c, tensor, stream);
+        filter(dx, Unpooled<T, true>{y, switches, bounds, maps, window, rectify}, weight, c, precision, stream);
     else
-        filter(dx, Unpooled<T, false>{y, switches, bounds, maps, window, rectify}, weight, c, tensor, stream);
+        filter(dx, Unpooled<T, false>{y, switches, bounds, maps, window, rectify}, weight, c, precision, stream);
 }
 
 #define INSTANTIATE(T) \

@@ -54,15 +54,6 @@ struct Patched {
     }
 };
 
-// blockIdx.x, hidden from the compiler: what follows from it is worked out here, not kept in registers from the last time.
-__device__ __forceinline__ unsigned block_again() {
-    unsigned block = blockIdx.x;
-#ifdef __CUDACC__
-    asm volatile("" : "+r"(block));
-#endif
-    return block;
-}
-
 // Pools the patch's windows over `columns` filters from first_column on, `width` of them a thread at once. cell(i) tells
 // where the filters of cell i under the patch begin in shared memory; they are as they would be in memory.
 template <int columns, int width, class T, class C>
@@ -149,20 +140,23 @@ __device__ __forceinline__ T to_factor(T x) {
         return x;
 }
 
-// In chains_tensor.cu, for float (factors rounded to tf32), float16 and bfloat16; arguments have been checked. False,
-// and nothing done, where the device has no such tensor cores.
+// In chains_tensor.cu, for float (factors rounded to tf32, or split in two), float16 and bfloat16; arguments have been
+// checked. False, and nothing done, where the device has no such tensor cores.
 template <class T>
 bool convolution_pool_tensor(T* y, std::uint8_t* switches, const T* x, const T* weight, const float* bias,
                              const Bounds* bounds, const Gather&, int groups, bool relu, const Maps&, const Windows&,
-                             void* stream);
-// In chains_image_up.cu: the same, and false besides where the convolution's input is no image of few channels.
+                             Precision, void* stream);
+// In chains_image_up.cu: the same but for split factors, and false besides where the convolution's input is no image of
+// few channels.
 template <class T>
 bool convolution_pool_image(T* y, std::uint8_t* switches, const T* x, const T* weight, const float* bias,
                             const Bounds* bounds, const Gather&, int groups, bool relu, const Maps&, const Windows&,
                             void* stream);
 template <class T, bool last_wins>
-bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& map, const T* weight, const Convolution&, void* stream);
-// In chains_image_down.cu: the same, and false besides where the convolution's input is no image of few channels.
+bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& map, const T* weight, const Convolution&, Precision,
+                          void* stream);
+// In chains_image_down.cu: the same but for split factors, and false besides where the convolution's input is no image of
+// few channels.
 template <class T, bool last_wins>
 bool unpool_filter_image(T* dx, const Unpooled<T, last_wins>& map, const T* weight, const Convolution&, void* stream);
 

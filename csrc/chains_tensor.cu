@@ -12,8 +12,8 @@ namespace {
 // its patch as a gather does, in copies of `count` terms; they go, rounded as in memory, to the shared memory of the
 // finished products, terms apart: the rows that a warp writes, and the vectors that its lanes read, lie in all banks.
 // `vectors`: a thread pools 16 bytes of filters at once. Cells under two patches are computed twice.
-template <class T, int count>
-__global__ void __launch_bounds__(block_threads, 2)
+template <class T, int count, bool split>
+__global__ void __launch_bounds__(block_threads, blocks<T, count, split>)
 convolution_pool_tensor_kernel(T* __restrict__ y, std::uint8_t* __restrict__ switches, const T* __restrict__ x,
                                const T* __restrict__ weight, const float* __restrict__ bias, Gather g, bool relu,
                                const Bounds* __restrict__ bounds, Maps maps, Windows window, Patch patch, bool vectors) {
@@ -24,8 +24,13 @@ convolution_pool_tensor_kernel(T* __restrict__ y, std::uint8_t* __restrict__ swi
     {
         const Patched block(blockIdx.x, patch, window);
         Copied<T, count> source(x, g, group, [&](int i) { return block.cell(i, patch, maps); });
-        gather_products<T, false, count>(results, memory, source, weight, g, group, first_column);
+        gather_products<T, false, count, split>(results, memory, source, weight, g, group, first_column);
     }
+    if constexpr (split)
+        mend(results, [&](int row, int column) {
+            const Patched block(blockIdx.x, patch, window);
+            return gather_sum<false>(stored(x, g), weight, g, group, block.cell(row, patch, maps), first_column + column);
+        });
     __syncthreads();  // all products are made: their factors' memory is free
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
@@ -40,7 +45,7 @@ convolution_pool_tensor_kernel(T* __restrict__ y, std::uint8_t* __restrict__ swi
                                         with_bias(results[i][j][2 * half + 1], bias, g, group, column + 1, relu)}});
             }
     __syncthreads();
-    const Patched block(block_again(), patch, window);
+    const Patched block(unsigned(opaque(int(blockIdx.x))), patch, window);
     const auto cell = [&](int i) { return memory + apart<tile_columns>(i, 0); };
     if (vectors)
         pool_patch<tile_columns, part<T>>(y, switches, cell, block, patch, bounds, maps, window, g, group, first_column);
@@ -91,8 +96,8 @@ struct UnpooledStep {
 
 // As gather_tensor_kernel, transposed: x over tiles of 128 cells of dx (of one phase), y over tiles of 64 channels, z
 // over groups.
-template <class T, bool last_wins, int count>
-__global__ void __launch_bounds__(block_threads, 2)
+template <class T, bool last_wins, int count, bool split>
+__global__ void __launch_bounds__(block_threads, blocks<T, count, split>)
 unpool_filter_tensor_kernel(T* __restrict__ dx, Unpooled<T, last_wins> map, const T* __restrict__ weight, Gather g,
                             bool pairs) {
     DYNAMIC_SHARED(T, memory);
@@ -101,7 +106,11 @@ unpool_filter_tensor_kernel(T* __restrict__ dx, Unpooled<T, last_wins> map, cons
     const auto locate = [&](int i) { return cell_of(g, first_cell + i); };
     UnpooledStep<T, last_wins, count> source(map, g, group, locate);
     FragmentC results[2][4] = {};
-    gather_products<T, true, count>(results, memory, source, weight, g, group, first_column);
+    gather_products<T, true, count, split>(results, memory, source, weight, g, group, first_column);
+    if constexpr (split)
+        mend(results, [&](int row, int column) {
+            return gather_sum<true>(map, weight, g, group, locate(row), first_column + column);
+        });
     store_results(dx, results, nullptr, g, group, first_column, false, pairs, locate);
 }
 
@@ -113,16 +122,31 @@ bool allows_switches(int sizes, const T* y, const T* other, const std::uint8_t* 
     return allows<T, count>(sizes, y, other) && aligned(switches, count);
 }
 
+// The kernel for copies of as many terms as sizes and addresses allow.
+template <class T, bool split>
+auto pool_kernel_of(int sizes, const T* x, const T* weight) {
+    return allows<T, part<T>>(sizes, x, weight) ? convolution_pool_tensor_kernel<T, part<T>, split>
+           : allows<T, 4>(sizes, x, weight)     ? convolution_pool_tensor_kernel<T, 4, split>
+                                                : convolution_pool_tensor_kernel<T, 1, split>;
+}
+template <bool split, class T, bool last_wins>
+auto filter_kernel_of(int sizes, const Unpooled<T, last_wins>& map, const T* weight) {
+    return allows_switches<T, part<T>>(sizes, map.y, weight, map.switches)
+               ? unpool_filter_tensor_kernel<T, last_wins, part<T>, split>
+           : allows_switches<T, 4>(sizes, map.y, weight, map.switches) ? unpool_filter_tensor_kernel<T, last_wins, 4, split>
+                                                                       : unpool_filter_tensor_kernel<T, last_wins, 1, split>;
+}
+
 }  // namespace
 
 template <class T>
 bool convolution_pool_tensor(T* y, std::uint8_t* switches, const T* x, const T* weight, const float* bias,
                              const Bounds* bounds, const Gather& g, int groups, bool relu, const Maps& maps,
-                             const Windows& window, void* stream) {
+                             const Windows& window, Precision precision, void* stream) {
     const int common = g.depth | g.in_channels;
-    const auto kernel = allows<T, part<T>>(common, x, weight) ? convolution_pool_tensor_kernel<T, part<T>>
-                        : allows<T, 4>(common, x, weight)     ? convolution_pool_tensor_kernel<T, 4>
-                                                              : convolution_pool_tensor_kernel<T, 1>;
+    auto kernel = pool_kernel_of<T, false>(common, x, weight);
+    if constexpr (std::is_same_v<T, float>)
+        if (precision == Precision::tf32x3) kernel = pool_kernel_of<T, true>(common, x, weight);
     if (!tensor_cores(kernel)) return false;
     const Patch patch = choose_patch(maps, window, tile_rows);
     const bool vectors = allows_switches<T, part<T>>(g.width, y, y, switches);
@@ -133,16 +157,16 @@ bool convolution_pool_tensor(T* y, std::uint8_t* switches, const T* x, const T* 
 }
 
 template <class T, bool last_wins>
-bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& map, const T* weight, const Convolution& c, void* stream) {
+bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& map, const T* weight, const Convolution& c,
+                          Precision precision, void* stream) {
     for (int i = 0; i < c.stride_vertical; ++i)
         for (int j = 0; j < c.stride_horizontal; ++j) {
             const Gather g = gather_of_input_gradient(c, i, j);
             const int common = g.depth | g.in_channels | g.width;
             const bool pairs = g.width % 2 == 0 && g.out_channels % 2 == 0 && aligned(dx, 2 * sizeof(T));
-            const auto kernel =
-                allows_switches<T, part<T>>(common, map.y, weight, map.switches) ? unpool_filter_tensor_kernel<T, last_wins, part<T>>
-                : allows_switches<T, 4>(common, map.y, weight, map.switches)     ? unpool_filter_tensor_kernel<T, last_wins, 4>
-                                                                                 : unpool_filter_tensor_kernel<T, last_wins, 1>;
+            auto kernel = filter_kernel_of<false>(common, map, weight);
+            if constexpr (std::is_same_v<T, float>)
+                if (precision == Precision::tf32x3) kernel = filter_kernel_of<true>(common, map, weight);
             if (!tensor_cores(kernel)) return false;
             const std::int64_t cells = std::int64_t(g.batch) * g.down.outputs * g.across.outputs;
             launch({{blocks_x(cells, tile_rows), blocks_yz(divide_up(g.width, tile_columns)), unsigned(c.groups)},
@@ -154,9 +178,9 @@ bool unpool_filter_tensor(T* dx, const Unpooled<T, last_wins>& map, const T* wei
 
 #define INSTANTIATE(T) \
     template bool convolution_pool_tensor(T*, std::uint8_t*, const T*, const T*, const float*, const Bounds*, const Gather&, \
-                                          int, bool, const Maps&, const Windows&, void*); \
-    template bool unpool_filter_tensor(T*, const Unpooled<T, true>&, const T*, const Convolution&, void*); \
-    template bool unpool_filter_tensor(T*, const Unpooled<T, false>&, const T*, const Convolution&, void*);
+                                          int, bool, const Maps&, const Windows&, Precision, void*); \
+    template bool unpool_filter_tensor(T*, const Unpooled<T, true>&, const T*, const Convolution&, Precision, void*); \
+    template bool unpool_filter_tensor(T*, const Unpooled<T, false>&, const T*, const Convolution&, Precision, void*);
 INSTANTIATE(float)
 INSTANTIATE(float16)
 INSTANTIATE(bfloat16)

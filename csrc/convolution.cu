@@ -72,7 +72,7 @@ void gather(T* out, const T* in, const T* weight, const Wide<T>* bias, const Gat
                       narrow_gather_kernel<T, transposed>, out, in, weight, bias, g, relu);
     }
     if constexpr (!std::is_same_v<T, double>)
-        if (tensor && gather_tensor<T, transposed>(out, in, weight, bias, g, groups, relu, stream)) return;
+        if (tensor && gather_tensor<T, transposed>(out, in, weight, bias, g, groups, relu, precision, stream)) return;
     const std::int64_t cells = std::int64_t(g.batch) * g.down.outputs * g.across.outputs;
     const unsigned tiles = blocks_yz(divide_up(g.width, tile));
     ZF_CHECK(std::int64_t(tiles) * tile >= g.width, "convolution: too many filters or channels");

@@ -11,8 +11,8 @@ namespace {
 // ----------------------------------------------------------------------------------------- kernels
 
 // Grid: x over tiles of 128 cells, y over tiles of 64 columns, z over groups; copies of `count` terms.
-template <class T, bool transposed, int count>
-__global__ void __launch_bounds__(block_threads, 2)
+template <class T, bool transposed, int count, bool split>
+__global__ void __launch_bounds__(block_threads, blocks<T, count, split>)
 gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __restrict__ weight,
                      const float* __restrict__ bias, Gather g, bool relu, bool pairs) {
     DYNAMIC_SHARED(T, memory);
@@ -21,7 +21,11 @@ gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __r
     const auto locate = [&](int i) { return cell_of(g, first_cell + i); };
     Copied<T, count> source(in, g, group, locate);
     FragmentC results[2][4] = {};
-    gather_products<T, transposed, count>(results, memory, source, weight, g, group, first_column);
+    gather_products<T, transposed, count, split>(results, memory, source, weight, g, group, first_column);
+    if constexpr (split)
+        mend(results, [&](int row, int column) {
+            return gather_sum<transposed>(stored(in, g), weight, g, group, locate(row), first_column + column);
+        });
     store_results(out, results, bias, g, group, first_column, relu, pairs, locate);
 }
 
@@ -29,8 +33,8 @@ gather_tensor_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __r
 // tiles of (tap, channel), y over tiles of a group's filters, z over groups times parts. Terms are cells: thread t
 // copies one part of the 128 filters of every (256 part / 128)th cell, and one of the 64 weights of every
 // (256 part / 64)th.
-template <class T, int count>
-__global__ void __launch_bounds__(block_threads, 2)
+template <class T, int count, bool split>
+__global__ void __launch_bounds__(block_threads, blocks<T, count, split>)
 weight_gradient_tensor_kernel(float* __restrict__ sums, const T* __restrict__ dy, const T* __restrict__ x,
                               Convolution shape, int part_cells, bool pairs) {
     DYNAMIC_SHARED(T, memory);
@@ -87,7 +91,25 @@ weight_gradient_tensor_kernel(float* __restrict__ sums, const T* __restrict__ dy
     };
 
     FragmentC results[2][4] = {};
-    pipeline<T, true, true>(results, memory, divide_up(end - begin, step<T>), fetch);
+    pipeline<T, true, true, split>(results, memory, divide_up(end - begin, step<T>), fetch);
+    if constexpr (split)
+        mend(results, [&](int row, int column) {
+            const int filter = first_filter + row, weight = first_weight + column;
+            float sum = 0;
+            if (filter >= filters || weight >= weights) return sum;
+            const Digits tap = window.of(weight), next = map.of(1);
+            Digits at = map.of(begin);
+#pragma unroll 1
+            for (int cell = begin; cell < end; ++cell, map.advance(at, next)) {
+                const int r = at.middle * shape.stride_vertical - shape.top + tap.high * shape.dilation_vertical;
+                const int s = at.low * shape.stride_horizontal - shape.left + tap.middle * shape.dilation_horizontal;
+                const bool inside = within(r, shape.height) && within(s, shape.width);
+                const std::int64_t line = (std::int64_t(at.high) * shape.height + r) * shape.width + s;
+                sum = fma(dy[std::int64_t(cell) * shape.filters + group * filters + filter],
+                          inside ? x[line * shape.channels + group * channels + tap.low] : 0.0f, sum);
+            }
+            return sum;
+        });
 
     const int warp = t / 32, lane = t % 32;
 #pragma unroll
@@ -106,20 +128,34 @@ weight_gradient_tensor_kernel(float* __restrict__ sums, const T* __restrict__ dy
 
 // --------------------------------------------------------------------------------------- launchers
 
+// The kernel for copies of as many terms as sizes and addresses allow.
+template <class T, bool transposed, bool split>
+auto gather_kernel_of(int sizes, const T* in, const T* weight) {
+    return allows<T, part<T>>(sizes, in, weight) ? gather_tensor_kernel<T, transposed, part<T>, split>
+           : allows<T, 4>(sizes, in, weight)     ? gather_tensor_kernel<T, transposed, 4, split>
+                                                 : gather_tensor_kernel<T, transposed, 1, split>;
+}
+template <class T, bool split>
+auto weight_gradient_kernel_of(int sizes, const T* dy, const T* x) {
+    return allows<T, part<T>>(sizes, dy, x) ? weight_gradient_tensor_kernel<T, part<T>, split>
+           : allows<T, 4>(sizes, dy, x)     ? weight_gradient_tensor_kernel<T, 4, split>
+                                            : weight_gradient_tensor_kernel<T, 1, split>;
+}
+
 }  // namespace
 
 template <class T, bool transposed>
 bool gather_tensor(T* out, const T* in, const T* weight, const float* bias, const Gather& g, int groups, bool relu,
-                   void* stream) {
+                   Precision precision, void* stream) {
     const std::int64_t cells = std::int64_t(g.batch) * g.down.outputs * g.across.outputs;
     const unsigned tiles = blocks_yz(divide_up(g.width, tile_columns));
     ZF_CHECK(std::int64_t(tiles) * tile_columns >= g.width, "convolution: too many filters or channels");
     // A copy's terms have one tap, its columns one term, and all begin at multiples of its bytes.
     const int common = g.depth | g.in_channels | (transposed ? g.width : 0);
     const bool pairs = g.width % 2 == 0 && g.out_channels % 2 == 0 && aligned(out, 2 * sizeof(T));
-    const auto kernel = allows<T, part<T>>(common, in, weight) ? gather_tensor_kernel<T, transposed, part<T>>
-                        : allows<T, 4>(common, in, weight)     ? gather_tensor_kernel<T, transposed, 4>
-                                                               : gather_tensor_kernel<T, transposed, 1>;
+    auto kernel = gather_kernel_of<T, transposed, false>(common, in, weight);
+    if constexpr (std::is_same_v<T, float>)
+        if (precision == Precision::tf32x3) kernel = gather_kernel_of<T, transposed, true>(common, in, weight);
     if (!tensor_cores(kernel)) return false;
     launch({{blocks_x(cells, tile_rows), tiles, unsigned(groups)}, block_threads, stream, shared_bytes<T>(false, transposed)},
            kernel, out, in, weight, bias, g, relu, pairs);
@@ -128,15 +164,15 @@ bool gather_tensor(T* out, const T* in, const T* weight, const float* bias, cons
 
 template <class T>
 bool weight_gradient_tensor(float* sums, const T* dy, const T* x, const Convolution& c, int part_count, int part_cells,
-                            void* stream) {
+                            Precision precision, void* stream) {
     const int filters = c.filters / c.groups, channels = c.channels / c.groups;
     const std::int64_t weights = std::int64_t(c.window_height) * c.window_width * channels;
     const unsigned tiles = blocks_yz(divide_up(filters, tile_rows));
     ZF_CHECK(std::int64_t(tiles) * tile_rows >= filters, "convolution_weight_gradient: too many filters");
     const bool pairs = weights % 2 == 0 && aligned(sums, 8);
-    const auto kernel = allows<T, part<T>>(filters | channels, dy, x) ? weight_gradient_tensor_kernel<T, part<T>>
-                        : allows<T, 4>(filters | channels, dy, x)     ? weight_gradient_tensor_kernel<T, 4>
-                                                                      : weight_gradient_tensor_kernel<T, 1>;
+    auto kernel = weight_gradient_kernel_of<T, false>(filters | channels, dy, x);
+    if constexpr (std::is_same_v<T, float>)
+        if (precision == Precision::tf32x3) kernel = weight_gradient_kernel_of<T, true>(filters | channels, dy, x);
     if (!tensor_cores(kernel)) return false;
     launch({{blocks_x(weights, tile_columns), tiles, unsigned(c.groups * part_count)}, block_threads, stream,
             shared_bytes<T>(true, true)},
@@ -145,9 +181,11 @@ bool weight_gradient_tensor(float* sums, const T* dy, const T* x, const Convolut
 }
 
 #define INSTANTIATE(T) \
-    template bool gather_tensor<T, false>(T*, const T*, const T*, const float*, const Gather&, int, bool, void*); \
-    template bool gather_tensor<T, true>(T*, const T*, const T*, const float*, const Gather&, int, bool, void*); \
-    template bool weight_gradient_tensor(float*, const T*, const T*, const Convolution&, int, int, void*);
+    template bool gather_tensor<T, false>(T*, const T*, const T*, const float*, const Gather&, int, bool, Precision, \
+                                          void*); \
+    template bool gather_tensor<T, true>(T*, const T*, const T*, const float*, const Gather&, int, bool, Precision, \
+                                          void*); \
+    template bool weight_gradient_tensor(float*, const T*, const T*, const Convolution&, int, int, Precision, void*);
 INSTANTIATE(float)
 INSTANTIATE(float16)
 INSTANTIATE(bfloat16)

@@ -135,6 +135,20 @@ __device__ __forceinline__ bool is_nan(T x) {
 }
 
 template <class T>
+__device__ __forceinline__ bool is_finite(T x) {
+    return x - x == 0;
+}
+
+// The same number, of which the compiler knows nothing: what is made of it is not made before it is asked for, in a rare
+// branch, and kept in registers meanwhile.
+__device__ __forceinline__ int opaque(int x) {
+#ifdef __CUDACC__
+    asm volatile("" : "+r"(x));
+#endif
+    return x;
+}
+
+template <class T>
 __device__ __forceinline__ T given(const Setting<T>& setting) {
     return setting.address ? *setting.address : setting.value;
 }

@@ -131,6 +131,11 @@ struct Stored {
     }
 };
 
+template <class T>
+__device__ __forceinline__ Stored<T> stored(const T* in, const Gather& g) {
+    return {in, std::int64_t(g.in_rows) * g.in_columns * g.in_channels, g.in_columns, g.in_channels};
+}
+
 // The block's 64 cells times 64 columns of a group: results[i][j] of cell 4 (t / 16) + i and column
 // first_column + 4 (t % 16) + j. Sums run over (row, column, channel) of the window in order, one fused
 // multiply-add a term, in one thread: a result depends on its own window alone. Thread t loads term t % 16 of
@@ -202,9 +207,30 @@ __device__ __forceinline__ void gather_products(Wide<T> (&results)[4][4], Tiles<
     add_products(results, tiles, begin, end, fetch, put);
 }
 
-template <class T>
-__device__ __forceinline__ Stored<T> stored(const T* in, const Gather& g) {
-    return {in, std::int64_t(g.in_rows) * g.in_columns * g.in_channels, g.in_columns, g.in_channels};
+// One of a gather's sums by itself, the terms and their order as above: what gather_products makes of this cell and
+// this column of the group. 0 where there is none.
+template <bool transposed, class T, class Source>
+__device__ Wide<T> gather_sum(const Source& source, const T* __restrict__ weight, const Gather& g, int group,
+                              const Cell& cell, int column) {
+    Wide<T> sum = 0;
+    if (cell.image < 0 || column >= g.width) return sum;
+    const typename Source::Image image = source.image(cell.image);
+    const T* filter = weight + (std::int64_t(group) * g.width + column) * terms_of(g);
+    for (int i = 0; i < g.down.taps; ++i)
+        for (int j = 0; j < g.across.taps; ++j) {
+            const int r = cell.p * g.down.stride + g.down.offset + i * g.down.tap_step;
+            const int s = cell.q * g.across.stride + g.across.offset + j * g.across.tap_step;
+            const bool inside = within(r, g.in_rows) && within(s, g.in_columns);
+            const int row = g.down.first_tap + i * g.down.tap_spacing, tap = g.across.first_tap + j * g.across.tap_spacing;
+#pragma unroll 1
+            for (int k = 0; k < g.depth; ++k) {
+                const std::int64_t line =
+                    ((std::int64_t(group) * g.depth + k) * g.filter_rows + row) * g.filter_columns + tap;
+                const T factor = transposed ? weight[line * g.filter_channels + column] : *filter++;
+                sum = fma(inside ? source(image, r, s, group * g.depth + k) : Wide<T>(0), widen(factor), sum);
+            }
+        }
+    return sum;
 }
 
 // A result with its bias, rectified; as it will be in memory.
@@ -237,24 +263,25 @@ __device__ __forceinline__ void store_results(T* __restrict__ out, const Wide<T>
 
 // ------------------------------------------------------------------------------------ tensor cores
 
-// In convolution_tensor.cu, for float (factors rounded to tf32), float16 and bfloat16. False, and nothing
-// done, where the device has no such tensor cores.
+// In convolution_tensor.cu, for float (factors rounded to tf32, or split in two), float16 and bfloat16. False, and
+// nothing done, where the device has no such tensor cores.
 template <class T, bool transposed>
 bool gather_tensor(T* out, const T* in, const T* weight, const float* bias, const Gather&, int groups, bool relu,
-                   void* stream);
+                   Precision, void* stream);
 template <class T>
 bool weight_gradient_tensor(float* parts, const T* dy, const T* x, const Convolution&, int part_count, int part_cells,
-                            void* stream);
+                            Precision, void* stream);
 
 // Whether tensor cores are asked for; a precision that is none of T's is refused.
 template <class T>
 bool on_tensor_cores(Precision precision) {
-    constexpr Precision own = std::is_same_v<T, float>      ? Precision::tf32
+    constexpr bool single = std::is_same_v<T, float>;
+    constexpr Precision own = single                        ? Precision::tf32
                               : std::is_same_v<T, float16>  ? Precision::float16
                               : std::is_same_v<T, bfloat16> ? Precision::bfloat16
                                                             : Precision::float32;
-    ZF_CHECK(precision == Precision::float32 || precision == own,
-             "convolution: tf32 is a precision of float32 arrays, float16 and bfloat16 are precisions of their own");
+    ZF_CHECK(precision == Precision::float32 || precision == own || (single && precision == Precision::tf32x3),
+             "convolution: tf32 and tf32x3 are precisions of float32 arrays, float16 and bfloat16 are precisions of their own");
     return precision != Precision::float32;
 }
 

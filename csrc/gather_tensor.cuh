@@ -11,7 +11,7 @@ namespace zf {
 
 // The first cell of a window in the input of a gather: its offset (it may lie outside, where nothing is read), and its
 // place in the map.
-struct Origin {
+struct alignas(16) Origin {
     std::int64_t offset;
     int row, column;
 };
@@ -27,20 +27,24 @@ __device__ __forceinline__ Origin origin_of(const Gather& g, int group, const Lo
 
 // The array that a gather reads, as it is. Thread t copies part t % 8 of cells t / 8 + 32 i, in copies of `count` terms,
 // as depth and addresses allow (a first layer's three channels: pad_channels makes them four). Smaller copies are made
-// in a loop: unrolled they need more registers than two blocks leave.
+// in a loop: unrolled they need more registers than two blocks leave. A cell's place is worked out by one of its eight
+// threads, thread t that of cell t / 8 + 32 (t % 8), and kept in shared memory, not in registers.
 template <class T, int count>
 struct Copied {
     const T* __restrict__ in;
     const Gather& g;
-    Origin place[4];
+    const Origin* own;  // of cell t / 8
     Radix window;
     Digits per_step, per_copy, next;
     template <class Locate>
     __device__ __forceinline__ Copied(const T* in, const Gather& g, int group, const Locate& locate)
         : in(in), g(g), window(radix_of(g)), per_step(window.of(step<T>)), per_copy(window.of(count)),
           next(window.of(threadIdx.x % parts * part<T>)) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) place[i] = origin_of(g, group, locate, threadIdx.x / parts + 32 * i);
+        SHARED_ARRAY(Origin, places, [tile_rows]);
+        const int t = threadIdx.x, mine = t / parts + 32 * (t % parts);
+        if (mine < tile_rows) places[mine] = origin_of(g, group, locate, mine);
+        __syncwarp();
+        own = places + t / parts;
     }
     __device__ __forceinline__ void operator()(T* rows) {
         const int t = threadIdx.x;
@@ -52,10 +56,11 @@ struct Copied {
             const bool has_term = at.high < g.down.taps;
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
+                const Origin place = own[32 * i];
                 const bool valid =
-                    has_term && within(place[i].row + down, g.in_rows) && within(place[i].column + across, g.in_columns);
-                copy_async<count>(rows + swizzled<T>(t / parts + 32 * i, t % parts * part<T> + offset),
-                                  in + (valid ? place[i].offset + from : 0), valid);
+                    has_term && within(place.row + down, g.in_rows) && within(place.column + across, g.in_columns);
+                copy_async<count>(rows + swizzled<T>(t / parts, t % parts * part<T> + offset) + 32 * i * step<T>,
+                                  in + (valid ? place.offset + from : 0), valid);
             }
         }
         window.advance(next, per_step);
@@ -64,7 +69,7 @@ struct Copied {
 
 // The block's cells times 64 filters, or channels, of a group from `first_column` on. Filters are copied the same way
 // as cells, or, transposed, thread t copies one part of 64 / part columns of every (256 part / 64)th term.
-template <class T, bool transposed, int count, class Source>
+template <class T, bool transposed, int count, bool split = false, class Source>
 __device__ __forceinline__ void gather_products(FragmentC (&results)[2][4], T* memory, Source& source,
                                                 const T* __restrict__ weight, const Gather& g, int group,
                                                 int first_column) {
@@ -90,7 +95,7 @@ __device__ __forceinline__ void gather_products(FragmentC (&results)[2][4], T* m
                 if (!transposed) {
                     const int term = first + own_part + offset;
                     const bool valid = term < terms && own_filter + 32 * i < g.width;
-                    copy_async<count>(columns + swizzled<T>(t / parts + 32 * i, own_part + offset),
+                    copy_async<count>(columns + swizzled<T>(t / parts, own_part + offset) + 32 * i * step<T>,
                                       weight + (valid ? filters + std::int64_t(32 * i) * terms + term : 0), valid);
                 } else {
                     const int column = t % wide * part<T> + offset;
@@ -107,7 +112,7 @@ __device__ __forceinline__ void gather_products(FragmentC (&results)[2][4], T* m
         source(rows);
         copy_filters(columns, number * step<T>);
     };
-    pipeline<T, false, transposed>(results, memory, divide_up(terms, step<T>), fetch);
+    pipeline<T, false, transposed, split>(results, memory, divide_up(terms, step<T>), fetch);
 }
 
 // Writes the block's results to their cells; `pairs`: two neighbours at once.

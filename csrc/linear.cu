@@ -95,7 +95,7 @@ void multiply(T* out, Wide<T>* workspace, const T* in, const T* weight, const Wi
         if (tensor) {
             const int pieces = tensor_pieces(g.batch, g.width, terms);
             float* sums = pieces ? workspace : nullptr;
-            if (linear_tensor<T, transposed>(out, sums, in, weight, bias, g.batch, g.width, terms, relu, stream)) {
+            if (linear_tensor<T, transposed>(out, sums, in, weight, bias, g.batch, g.width, terms, relu, precision, stream)) {
                 if (sums) add_pieces(out, sums, bias, g.batch, g.width, pieces, relu, stream);
                 return;
             }

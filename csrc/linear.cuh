@@ -16,11 +16,11 @@ inline int tensor_piece(int columns, int terms) {
     return 64 * divide_up(steps, max(1, min(wanted, steps / 4)));
 }
 
-// In linear_tensor.cu, for float (factors rounded to tf32), float16 and bfloat16: out (rows, columns), or, unless
+// In linear_tensor.cu, for float (factors rounded to tf32, or split in two), float16 and bfloat16: out (rows, columns), or, unless
 // `sums` is null, one such array of float32 for each piece, without bias. False, and nothing done, where the device has
 // no such tensor cores.
 template <class T, bool transposed>
 bool linear_tensor(T* out, float* sums, const T* in, const T* weight, const float* bias, int rows, int columns, int terms,
-                   bool relu, void* stream);
+                   bool relu, Precision, void* stream);
 
 }  // namespace zf

@@ -12,8 +12,8 @@ namespace {
 // makes them all, in one pipeline, and adds them. Thread t copies part t % 8 of rows t / 8 + 32 i; of the weights the
 // same way, or, transposed, one part of 64 / part columns of every (256 part / 64)th term; each part in copies of
 // `count`. Warps without a row multiply nothing.
-template <class T, bool transposed, int count>
-__global__ void __launch_bounds__(block_threads, 2)
+template <class T, bool transposed, int count, bool split>
+__global__ void __launch_bounds__(block_threads, blocks<T, count, split>)
 linear_tensor_kernel(T* __restrict__ out, float* __restrict__ sums, const T* __restrict__ in, const T* __restrict__ weight,
                      const float* __restrict__ bias, int rows, int columns, int terms, int piece, bool relu, bool pairs) {
     DYNAMIC_SHARED(T, memory);
@@ -31,7 +31,7 @@ linear_tensor_kernel(T* __restrict__ out, float* __restrict__ sums, const T* __r
             for (int offset = 0; offset < part<T>; offset += count) {
                 const int term = first + own_part + offset;
                 const bool valid = term < end && own_row + 32 * i < rows;
-                copy_async<count>(to + swizzled<T>(t / parts + 32 * i, own_part + offset),
+                copy_async<count>(to + swizzled<T>(t / parts, own_part + offset) + 32 * i * step<T>,
                                   valid ? row + std::int64_t(32 * i) * terms + term : in, valid);
             }
     };
@@ -43,7 +43,7 @@ linear_tensor_kernel(T* __restrict__ out, float* __restrict__ sums, const T* __r
                 if (!transposed) {
                     const int term = first + own_part + offset, column = own_column + 32 * i;
                     const bool valid = term < end && column < columns;
-                    copy_async<count>(to + swizzled<T>(t / parts + 32 * i, own_part + offset),
+                    copy_async<count>(to + swizzled<T>(t / parts, own_part + offset) + 32 * i * step<T>,
                                       weight + (valid ? std::int64_t(column) * terms + term : 0), valid);
                 } else {
                     const int line = t / wide + terms_apart * i, term = first + line, column = t % wide * part<T> + offset;
@@ -60,20 +60,45 @@ linear_tensor_kernel(T* __restrict__ out, float* __restrict__ sums, const T* __r
     };
 
     FragmentC results[2][4] = {}, totals[2][4] = {};
+    const int all = divide_up(end - begin, step<T>), steps = piece / step<T>;
+    int piece_end = steps;  // in steps
+    // The sum of the pieces so far is in registers; of split factors, whose products need those, in `out`.
     const auto add_piece = [&] {
+        if constexpr (split)
+            mend(results, [&](int down, int across) {
+                const int own = first_row + down, column = first_column + across;
+                const int last = begin + piece_end * step<T>;
+                float sum = 0;
+                if (own < rows && column < columns)
+#pragma unroll 1
+                    for (int term = last - piece; term < min(last, terms); ++term)
+                        sum = fma(in[std::int64_t(own) * terms + term],
+                                  weight[transposed ? std::int64_t(term) * columns + column
+                                                    : std::int64_t(column) * terms + term],
+                                  sum);
+                return sum;
+            });
+        const int thread = opaque(t), down = first_row + thread / 64 * 32 + thread % 32 / 4;
+        const int across = first_column + thread / 32 % 2 * 32 + thread % 4 * 2;
 #pragma unroll
         for (int i = 0; i < 8 * 4; ++i) {
-            totals[i / 16][i / 4 % 4][i % 4] += results[i / 16][i / 4 % 4][i % 4];
-            results[i / 16][i / 4 % 4][i % 4] = 0;
+            float &result = results[i / 16][i / 4 % 4][i % 4], &total = totals[i / 16][i / 4 % 4][i % 4];
+            if constexpr (split) {
+                const int own = down + i / 16 * 16 + i / 2 % 2 * 8, column = across + i / 4 % 4 * 8 + i % 2;
+                const bool kept = !sums && own < rows && column < columns;
+                T* place = out + (kept ? std::int64_t(own) * columns + column : 0);
+                total = result + (kept && piece_end > steps ? *place : T(0));
+                if (kept && piece_end < all) *place = total;
+            } else {
+                total += result;
+            }
+            result = 0;
         }
+        piece_end += steps;
     };
-    int left = piece / step<T>;  // steps of the piece
-    pipeline<T, false, transposed>(results, memory, divide_up(end - begin, step<T>), first_row + warp / 2 * 32 < rows, fetch,
-                                   [&] {
-                                       if (--left) return;
-                                       add_piece();
-                                       left = piece / step<T>;
-                                   });
+    pipeline<T, false, transposed, split>(results, memory, all, first_row + warp / 2 * 32 < rows, fetch, [&](int done) {
+        if (done == piece_end && done < all) add_piece();
+    });
     add_piece();
 
     const auto finished = [&](float value, int column) {
@@ -105,15 +130,18 @@ linear_tensor_kernel(T* __restrict__ out, float* __restrict__ sums, const T* __r
 
 template <class T, bool transposed>
 bool linear_tensor(T* out, float* sums, const T* in, const T* weight, const float* bias, int rows, int columns, int terms,
-                   bool relu, void* stream) {
+                   bool relu, Precision precision, void* stream) {
     const int piece = tensor_piece(columns, terms), pieces = sums ? divide_up(terms, piece) : 1;
     const unsigned tiles = blocks_yz(divide_up(columns, tile_columns));
     ZF_CHECK(std::int64_t(tiles) * tile_columns >= columns, "linear: too many inputs or outputs");
     const bool pairs = columns % 2 == 0 && (sums ? aligned(sums, 8) : aligned(out, 2 * sizeof(T)));
     // A copy's terms are one row's, its columns one term's, and all begin at multiples of its bytes.
-    const auto kernel = allows<T, part<T>>(terms | (transposed ? columns : 0), in, weight)
-                            ? linear_tensor_kernel<T, transposed, part<T>>
-                            : linear_tensor_kernel<T, transposed, 1>;
+    const bool whole = allows<T, part<T>>(terms | (transposed ? columns : 0), in, weight);
+    auto kernel =
+        whole ? linear_tensor_kernel<T, transposed, part<T>, false> : linear_tensor_kernel<T, transposed, 1, false>;
+    if constexpr (std::is_same_v<T, float>)
+        if (precision == Precision::tf32x3)
+            kernel = whole ? linear_tensor_kernel<T, transposed, part<T>, true> : linear_tensor_kernel<T, transposed, 1, true>;
     if (!tensor_cores(kernel)) return false;
     launch({{blocks_x(rows, tile_rows), tiles, unsigned(pieces)}, block_threads, stream, shared_bytes<T>(false, transposed)},
            kernel, out, sums, in, weight, bias, rows, columns, terms, piece, relu, pairs);
@@ -121,8 +149,9 @@ bool linear_tensor(T* out, float* sums, const T* in, const T* weight, const floa
 }
 
 #define INSTANTIATE(T) \
-    template bool linear_tensor<T, false>(T*, float*, const T*, const T*, const float*, int, int, int, bool, void*); \
-    template bool linear_tensor<T, true>(T*, float*, const T*, const T*, const float*, int, int, int, bool, void*);
+    template bool linear_tensor<T, false>(T*, float*, const T*, const T*, const float*, int, int, int, bool, Precision, \
+                                         void*); \
+    template bool linear_tensor<T, true>(T*, float*, const T*, const T*, const float*, int, int, int, bool, Precision, void*);
 INSTANTIATE(float)
 INSTANTIATE(float16)
 INSTANTIATE(bfloat16)

@@ -3,6 +3,7 @@
 - No kernel touches local memory: registers that spilled, or an array that was indexed by a variable.
 - A kernel of tensor cores multiplies on them, with factors of its own type, copies to shared memory asynchronously in
   the accesses it was made for, and reads its fragments as matrices.
+- A kernel that splits factors makes three products of each tile, and adds them by ordinary additions.
 - A kernel of vectors, `name<type, width, ...>`, reads and writes a vector in one access.
 - Plain products read four factors from shared memory at once.
 - A kernel fits the instruction cache: loops that the compiler copied for every case and every vector element do not.
@@ -34,6 +35,11 @@ CHAINED: dict[str, Callable[[int], list[str]]] = {
     "convolution_pool_tensor_kernel": lambda _: ["LDS.128", "STG.E.128"],
     "unpool_filter_tensor_kernel": lambda size: [f"LDG.E{access(size)}", f"STS{access(size)}"],
 }
+# Tensor-core kernels whose last argument says that factors are split; what a loop of eight terms then holds at least:
+# three products of eight tiles, the small parts of 16 factors and the additions of 32 sums.
+SPLITTING = {"gather_tensor_kernel", "weight_gradient_tensor_kernel", "linear_tensor_kernel",
+             "convolution_pool_tensor_kernel", "unpool_filter_tensor_kernel"}
+SPLIT = {"HMMA": 3 * 8, "FADD": 16 + 32}
 PLAIN_PRODUCTS = {"gather_kernel", "weight_gradient_kernel", "linear_kernel", "linear_piece_kernel",
                   "convolution_pool_kernel", "unpool_filter_kernel"}
 
@@ -124,11 +130,19 @@ def wanted(kernel: str) -> list[str]:
     return reads + writes
 
 
+def least(kernel: str) -> dict[str, int]:
+    """How many of an instruction a kernel must hold, where it holds any."""
+    name, _, inside = kernel.partition("<")
+    return SPLIT if name in SPLITTING and inside.endswith("true>") else {}
+
+
 def faults(function: Function, kernel: str) -> list[str]:
     """What is wrong with one kernel's machine code, each with its name and target."""
     wrong = [f"{instruction} stands there {count} times: local memory"
              for instruction in ("LDL", "STL") if (count := function.count(instruction))]
     wrong += [f"no {instruction}" for instruction in wanted(kernel) if not function.count(instruction)]
+    wrong += [f"{count} {instruction}, split factors need {number}" for instruction, number in least(kernel).items()
+              if 0 < (count := function.count(instruction)) < number]
     wrong += [f"{other}, a product of other factors" for other in function.instructions
               if other.startswith("HMMA") and other not in wanted(kernel)]
     if function.size > CACHE:

@@ -73,9 +73,10 @@ struct Convolution {
 
 // What products are made of; sums are always at least float32. `float32`: plain arithmetic, in the arrays' own
 // type, or float32 for storage of 16 bits. The others are for tensor cores: `tf32` for float arrays, factors
-// rounded to 11 bits; `float16` and `bfloat16` for arrays of those, whose products are exact. Where the device
+// rounded to 11 bits; `float16` and `bfloat16` for arrays of those, whose products are exact; `tf32x3` for float
+// arrays, factors split into two of 11 bits each and multiplied three times: nearly float32's own error. Where the device
 // has no such tensor cores (before compute capability 8.0) they are computed as `float32`.
-enum class Precision { float32, tf32, float16, bfloat16 };
+enum class Precision { float32, tf32, float16, bfloat16, tf32x3 };
 
 // y = x correlated with the filters, plus bias (filters; may be null), rectified if asked.
 template <class T>

@@ -143,7 +143,7 @@ void convolution_weight_gradient(Wide<T>* dweight, Wide<T>* workspace, const T* 
                x, c, cells_in_part(c), c.filters * weights);
         done = true;
     } else if constexpr (!std::is_same_v<T, double>) {
-        done = done && weight_gradient_tensor(out, dy, x, c, parts, cells_in_part(c), stream);
+        done = done && weight_gradient_tensor(out, dy, x, c, parts, cells_in_part(c), precision, stream);
     }
     if (!done)
         launch({{blocks_x(weights, tile), tiles, unsigned(c.groups * parts)}, tile_threads, stream},

@@ -22,18 +22,19 @@ arch = {target}
         /*0000*/                   MOV R1, c[0x0][0x28] ;                /* 0x00000a0000017a02 */
                                                                          /* 0x000fe40000000f00 */
 """
-TENSOR = "gather_tensor_kernel<float, false, 4>"
+TENSOR = "gather_tensor_kernel<float, false, 4, false>"
+SPLIT = "linear_tensor_kernel<float, false, 4, true>"
 GOOD = {
     TENSOR: ["LDGSTS.E.BYPASS.128 [R10], [R2.64], P0", "LDSM.16.M88.4 R4, [R8]", "HMMA.1688.F32.TF32 R4, R4, R9, R4"],
-    "gather_tensor_kernel<bfloat16, true, 4>": ["@!P1 LDGSTS.E.64 [R10], [R2.64]", "LDSM.16.MT88.4 R4, [R8]",
-                                                "HMMA.16816.F32.BF16 R4, R4, R9, R4"],
-    "linear_tensor_kernel<float, true, 4>": ["LDGSTS.E.BYPASS.128 [R10], [R2.64], P0", "LDSM.16.M88.4 R4, [R8]",
-                                             "HMMA.1688.F32.TF32 R4, R4, R9, R4"],
-    "weight_gradient_tensor_kernel<float16, 1>": ["LDSM.16.MT88.4 R4, [R8]", "HMMA.16816.F32 R4, R4, R9, R4"],
-    "convolution_pool_tensor_kernel<float16, 4>": [
+    "gather_tensor_kernel<bfloat16, true, 4, false>": [
+        "@!P1 LDGSTS.E.64 [R10], [R2.64]", "LDSM.16.MT88.4 R4, [R8]", "HMMA.16816.F32.BF16 R4, R4, R9, R4"],
+    "linear_tensor_kernel<float, true, 4, false>": [
+        "LDGSTS.E.BYPASS.128 [R10], [R2.64], P0", "LDSM.16.M88.4 R4, [R8]", "HMMA.1688.F32.TF32 R4, R4, R9, R4"],
+    "weight_gradient_tensor_kernel<float16, 1, false>": ["LDSM.16.MT88.4 R4, [R8]", "HMMA.16816.F32 R4, R4, R9, R4"],
+    "convolution_pool_tensor_kernel<float16, 4, false>": [
         "LDGSTS.E.64 [R10], [R2.64]", "LDSM.16.M88.4 R4, [R8]", "HMMA.16816.F32 R4, R4, R9, R4", "LDS.128 R4, [R2]",
         "STG.E.128 [R2.64], R4"],
-    "unpool_filter_tensor_kernel<bfloat16, true, 4>": [
+    "unpool_filter_tensor_kernel<bfloat16, true, 4, false>": [
         "LDGSTS.E.64 [R10], [R2.64]", "LDSM.16.M88.4 R4, [R8]", "HMMA.16816.F32.BF16 R4, R4, R9, R4",
         "LDG.E.64 R4, [R2.64]", "STS.64 [R2], R4"],
     "unpool_filter_image_tensor_kernel<float, true, 2>": [
@@ -70,6 +71,17 @@ def test_what_is_meant_passes_and_nothing_less(machine_code: ModuleType, kernel:
     for i in range(needed):
         found = judged(machine_code, kernel, GOOD[kernel][:i] + GOOD[kernel][i + 1:])
         assert [kernel in fault and "sm_80: no " in fault for fault in found] == [True], found
+
+
+def test_too_few_products_or_sums_of_split_factors_are_reported(machine_code: ModuleType) -> None:
+    product, addition = GOOD[TENSOR][-1], "FADD R4, R4, R4"
+    copies = GOOD[TENSOR][:-1]
+    assert judged(machine_code, SPLIT, [*copies, *[product] * 24, *[addition] * 48]) == []
+    assert judged(machine_code, SPLIT, [*copies, *[product] * 8, *[addition] * 48]) == [
+        f"{SPLIT} for sm_80: 8 HMMA, split factors need 24"]
+    assert judged(machine_code, SPLIT, [*copies, *[product] * 24, *[addition] * 16]) == [
+        f"{SPLIT} for sm_80: 16 FADD, split factors need 48"]
+    assert judged(machine_code, SPLIT, copies) == [f"{SPLIT} for sm_80: no HMMA.1688.F32.TF32"]
 
 
 @pytest.mark.parametrize("instruction", ["STL [R1], R4", "@P0 LDL.64 R4, [R1+0x8]", "@!UP0 STL.128 [R1], R4"])

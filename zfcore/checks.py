@@ -11,7 +11,7 @@ LONGEST = 2**31 - 1  # of windows and steps: products of two of them fit the ker
 FARTHEST = 2**60  # padding: sums of a few of them fit
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 SHORT = {np.dtype(np.float16): "float16", np.dtype(np.uint16): "bfloat16"}  # of 16 bits; bfloat16 as its bits
-PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16", "tf32x3")
 STORAGES = ("float32", *SHORT.values())  # of a network's tensors
 
 

@@ -41,7 +41,8 @@ IMAGES = [
 # The arrays' kind, and the number of the precision.
 ARRAYS = {"float32": (np.float32, 0), "float64": (np.float64, 0), "float16": (STORAGES[0], 0),
           "bfloat16": (STORAGES[1], 0)}
-TENSOR = {"tf32": (np.float32, 1), "float16 products": (STORAGES[0], 2), "bfloat16 products": (STORAGES[1], 3)}
+TENSOR = {"tf32": (np.float32, 1), "tf32x3": (np.float32, 4), "float16 products": (STORAGES[0], 2),
+          "bfloat16 products": (STORAGES[1], 3)}
 GIVEN = [pytest.param(case, *given, id=f"{number}-{name}")
          for arrays, cases in (({**ARRAYS, **TENSOR}, CASES), (TENSOR, VECTORS + IMAGES))
          for name, given in arrays.items() for number, case in enumerate(cases, 0 if cases is CASES else len(CASES))]
@@ -132,10 +133,10 @@ def test_an_image_does_not_depend_on_its_batch(case, kind, precision):
     y, switches, dx = (emulated.empty(*shape) for shape in ((pooled, x.dtype), (pooled, np.uint8), (x.shape, x.dtype)))
 
     def both(part):
-        run("convolution_pool", y[part], switches[part], x[part], weight, bias, None, between[1:3], *given, True, *windows,
-            precision)
-        run("unpool_filter", dx[part], y[part], switches[part], weight, None, *windows, False, True, between[1:3], *given,
-            precision)
+        run("convolution_pool", y[part], switches[part], x[part], weight, bias, None, between[1:3], *given, True,
+            *windows, precision)
+        run("unpool_filter", dx[part], y[part], switches[part], weight, None, *windows, False, True, between[1:3],
+            *given, precision)
         return [array[1].copy() for array in (y, switches, dx)]
 
     for one, other in zip(both(slice(None)), both(slice(1, 2)), strict=True):
@@ -151,6 +152,6 @@ def test_windows_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="does not fit the convolution"):
         run("convolution_pool", y[..., :2].copy(), switches[..., :2].copy(), x, weight, bias, None, between[1:3],
             *given, True, (2, 2), (1, 1), (0, 0), 0)
-    with pytest.raises(ValueError, match="tf32 is a precision of float32 arrays"):
+    with pytest.raises(ValueError, match="tf32 and tf32x3 are precisions of float32 arrays"):
         run("convolution_pool", y, switches, x, weight, bias, None, between[1:3], *given, True, (2, 2), (1, 1), (0, 0),
             2)

@@ -40,7 +40,7 @@ def numbers(array):
     return wide(array.bits if isinstance(array, ops.Bfloat16) else array)
 
 
-@pytest.mark.parametrize("name", ["tf32", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["tf32", "tf32x3", "float16", "bfloat16"])
 def test_float32_arrays_are_exact_on_integers(name):
     """The factors are exact in 16 bits and tf32, and sums of this size in float32; results are rounded to 16 bits."""
     x, weight, bias, sizes = arrays()
@@ -75,7 +75,8 @@ def test_float32_is_the_default_and_true():
     np.testing.assert_array_equal(y, ops.convolution(x, weight, precision="float32", backend=emulated))
     np.testing.assert_array_equal(y, ops.convolution(x, weight, backend=numba))
     errors = {name: abs(ops.convolution(x, weight, precision=name, backend=emulated) - y).max()
-              for name in ("tf32", "float16", "bfloat16")}
+              for name in ("tf32", "tf32x3", "float16", "bfloat16")}
+    assert 0 < errors["tf32x3"] < errors["tf32"] / 256
     assert 0 < errors["tf32"] < errors["bfloat16"]
     assert 0 < errors["float16"] < errors["bfloat16"]
 
@@ -128,11 +129,14 @@ def test_bfloat16_by_its_bits():
 def test_what_cannot_be_is_refused():
     x, weight, bias, _ = arrays()
     for backend, precision, kind, allowed in (
-        (emulated, "half", np.float32, "one of 'float32', 'tf32', 'float16', 'bfloat16'"),
+        (emulated, "half", np.float32, "one of 'float32', 'tf32', 'float16', 'bfloat16', 'tf32x3'"),
         (numba, "tf32", np.float32, "'float32' on the backend 'numba'"),
+        (numba, "tf32x3", np.float32, "'float32' on the backend 'numba'"),
         (emulated, "bfloat16", np.float64, "'float32' for arrays of float64"),
         (emulated, "bfloat16", np.float16, "'float32' or 'float16' for arrays of float16"),
         (emulated, "tf32", np.float16, "'float32' or 'float16' for arrays of float16"),
+        (emulated, "tf32x3", np.float16, "'float32' or 'float16' for arrays of float16"),
+        (emulated, "tf32x3", np.float64, "'float32' for arrays of float64"),
     ):
         with pytest.raises(ValueError, match=f"convolution: precision is '{precision}'; allowed: {allowed}"):
             ops.convolution(x.astype(kind), weight.astype(kind), precision=precision, backend=backend)
@@ -159,7 +163,8 @@ def network(precision: str, backend: str = "emulated") -> Network:
     return net.initialize(1)
 
 
-@pytest.mark.parametrize(("precision", "unit"), [("tf32", 2.0**-11), ("float16", 2.0**-11), ("bfloat16", 2.0**-8)])
+@pytest.mark.parametrize(("precision", "unit"), [
+    ("tf32", 2.0**-11), ("tf32x3", 2.0**-21), ("float16", 2.0**-11), ("bfloat16", 2.0**-8)])
 def test_networks(precision, unit):
     """Tensors and parameters stay float32; steps follow float32's; looking inside is float32, to the bit."""
     x = np.random.default_rng(0).standard_normal((3, 12, 11, 3)).astype(np.float32)

@@ -21,7 +21,9 @@ MORE = [
 ]
 # For 16 bits: pairs of results that are no pairs of addresses, parts of eight terms, asymmetry, dilation.
 FEW = [CASES[1], CASES[4], CASES[7], CASES[10], CASES[13], *MORE, ((2, 9, 8, 4), 12, (3, 3), 2, 1, 1, 1)]
-PLAIN, TF32 = 0, 1
+PLAIN, TF32, TF32X3 = 0, 1, 4
+EVERY = [(None, TF32, np.float32), (None, TF32X3, np.float32), *STORAGES]
+every_storage = pytest.mark.parametrize("storage", EVERY, ids=["tf32", "tf32x3", "float16", "bfloat16"])
 
 
 def settings(stride, padding, dilation, groups):
@@ -38,8 +40,9 @@ def weight_gradient(dy, x, shape, given, precision):
     return dweight
 
 
+@pytest.mark.parametrize("precision", [TF32, TF32X3], ids=["tf32", "tf32x3"])
 @pytest.mark.parametrize(("shape", "filters", "window", "stride", "padding", "dilation", "groups"), CASES + MORE)
-def test_exact_on_integers(shape, filters, window, stride, padding, dilation, groups):
+def test_exact_on_integers(shape, filters, window, stride, padding, dilation, groups, precision):
     """Small integers are tf32 numbers, and float32 sums of their products are exact."""
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     given = settings(stride, padding, dilation, groups)
@@ -47,14 +50,14 @@ def test_exact_on_integers(shape, filters, window, stride, padding, dilation, gr
     weight, bias = integers((filters, *window, shape[3] // groups), np.float32, 1), integers(filters, np.float32, 2)
     expected = ops.convolution(x, weight, bias, **options, activation="relu")
     y = emulated.empty(expected.shape, np.float32)
-    run("convolution_forward", y, x, weight, bias, *given, True, TF32)
+    run("convolution_forward", y, x, weight, bias, *given, True, precision)
     np.testing.assert_array_equal(y, expected)
 
     dy = integers(y.shape, np.float32, 3)
     dx = emulated.empty(shape, np.float32)
-    run("convolution_input_gradient", dx, dy, weight, *given, TF32)
+    run("convolution_input_gradient", dx, dy, weight, *given, precision)
     np.testing.assert_array_equal(dx, ops.convolution_input_gradient(dy, weight, shape, **options))
-    np.testing.assert_array_equal(weight_gradient(dy, x, weight.shape, given, TF32),
+    np.testing.assert_array_equal(weight_gradient(dy, x, weight.shape, given, precision),
                                   ops.convolution_weight_gradient(dy, x, weight.shape, **options))
 
 
@@ -131,14 +134,15 @@ def test_rounding_bound_of_sixteen_bits(storage):
 
 def test_a_precision_of_other_arrays_is_refused():
     x = np.ones((1, 2, 2, 4))
-    for dtype, number in ((np.float64, TF32), (np.float16, TF32), (np.float32, FLOAT16[1]), (np.float16, BFLOAT16[1])):
+    for dtype, number in ((np.float64, TF32), (np.float16, TF32), (np.float16, TF32X3), (np.float64, TF32X3),
+                          (np.float32, FLOAT16[1]), (np.float16, BFLOAT16[1])):
         given = x.astype(dtype)
         weight = np.ones((4, 1, 1, 4), dtype)
-        with pytest.raises(ValueError, match="tf32 is a precision of float32 arrays"):
+        with pytest.raises(ValueError, match="tf32 and tf32x3 are precisions of float32 arrays"):
             run("convolution_forward", given.copy(), given, weight, None, *settings(1, 0, 1, 1), False, number)
 
 
-@pytest.mark.parametrize("storage", [(None, TF32, np.float32), *STORAGES], ids=["tf32", "float16", "bfloat16"])
+@every_storage
 def test_a_first_layer(storage):
     """Three channels, padded to four so that all copies are of four: the results of three."""
     x, weight = integers((2, 12, 11, 3), np.float32, 0), integers((10, 5, 5, 3), np.float32, 1)
@@ -155,7 +159,7 @@ def test_a_first_layer(storage):
     np.testing.assert_array_equal(y, stored(expected, storage) if storage[0] else expected)
 
 
-@pytest.mark.parametrize("storage", [(None, TF32, np.float32), *STORAGES], ids=["tf32", "float16", "bfloat16"])
+@every_storage
 def test_what_lies_beyond_a_window_stays_out(storage):
     """A step has more terms than this window: a NaN that the rest of it would reach is not even multiplied by 0."""
     x, dy = integers((1, 9, 9, 4), np.float32, 0), integers((1, 9, 9, 8), np.float32, 1)

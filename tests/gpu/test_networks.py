@@ -74,14 +74,14 @@ def test_a_captured_step(cuda):
         np.testing.assert_array_equal(results[1][1][name], array)
 
 
-@pytest.mark.parametrize("precision", ["tf32", "float16", "bfloat16"])
+@pytest.mark.parametrize("precision", ["tf32", "tf32x3", "float16", "bfloat16"])
 def test_precisions(cuda, precision):
     """On tensor cores: near float32, run to run the same, an image's bits those it has alone."""
     plain, net = network("cuda"), network("cuda")
     net.precision = precision
     found, expected = (each.forward(images(), to="conv2").output for each in (net, plain))
     scale = np.abs(expected).max()
-    unit = 2.0**-8 if precision == "bfloat16" else 2.0**-11
+    unit = {"bfloat16": 2.0**-8, "tf32x3": 2.0**-21}.get(precision, 2.0**-11)
     assert 0 < np.abs(found - expected).max() <= 16 * unit * scale
     np.testing.assert_array_equal(net.forward(images(), to="conv2").output, found)
     np.testing.assert_array_equal(net.forward(images()[3:4], to="conv2").output[0], found[3])
@@ -141,6 +141,13 @@ def test_the_first_stage(cuda):
     signal = np.zeros_like(cache.output)
     signal[0, 2, 2, 3] = 1
     np.testing.assert_array_equal(net.backward(cache, signal, "deconvnet", parameters=False).input[0], found)
+    for net.storage in ("float32", "bfloat16"):
+        fused, single = (net.forward(images(), cache=True, fused=together) for together in (True, False))
+        np.testing.assert_array_equal(fused.output, single.output)
+        expected = net.backward(single, np.ones_like(up.output))
+        down = net.backward(fused, np.ones_like(up.output))
+        for name, gradient in (expected.gradients | {"input": expected.input}).items():
+            np.testing.assert_array_equal((down.gradients | {"input": down.input})[name], gradient)
 
 
 def test_an_image_does_not_depend_on_its_batch(cuda):

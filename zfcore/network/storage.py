@@ -108,7 +108,7 @@ class Storage:
         """
         if self.name == "float32":
             return list(nodes)
-        return [replace(node, layer=_Stored(node.name, node.layer, self, node.name in read)) for node in nodes]
+        return [replace(node, layer=_Stored(node.first.name, node.layer, self, node.name in read)) for node in nodes]
 
     def weighted(self, name: str, layer: Layer) -> Layer:
         """A layer that takes 16 bits, with its weights in them; biases stay, since sums begin with them."""
@@ -131,7 +131,7 @@ class _Stored(Layer):
 
     Parameters
     ----------
-    name, layer : of its node
+    name, layer : of its node, or of the part with the parameters
     storage : the walk's
     read : whether a layer reads the output: what no layer reads, as a network's probabilities, need not be rounded
     """

@@ -20,7 +20,6 @@ from .storage import DTYPES, bias_of, in_type_of, named, rounded, widened
 __all__ = ["convolution_pool", "unpool_filter"]
 
 LARGEST = 64  # cells of a window in the kernels
-PRECISIONS = ("float32", "tf32", "float16", "bfloat16")  # theirs
 
 
 def convolution_pool(x: Any, weight: Any, bias: Any = None, *, window: Any, window_stride: Any = None,
@@ -54,7 +53,7 @@ def convolution_pool(x: Any, weight: Any, bias: Any = None, *, window: Any, wind
     maps = sizes.output_shape
     windows = _pooling._windows(where, maps, window, window_stride, window_padding, tile, ceil_mode)
     _pooling._switch_area(where, windows.window)
-    fused = _launcher(backend, "convolution_pool", precision)
+    fused = getattr(backend, "convolution_pool", None)
     if fused is None or windows.window[0] * windows.window[1] > LARGEST:
         y = _convolution.convolution(x, weight, bias, **_settings(sizes), activation=activation, precision=precision,
                                      backend=backend)
@@ -108,7 +107,7 @@ def unpool_filter(y: Any, switches: Any, weight: Any, input_shape: Any, size: An
     _pooling._switch_area(where, windows.window)
     _pooling._pooled_shape(where, "y", y, maps, windows, (False,) if tile is not None else (False, True))
     _pooling._uint8(where, switches, y.shape)
-    fused = _launcher(backend, "unpool_filter", precision)
+    fused = getattr(backend, "unpool_filter", None)
     # Float32 signals of one cell are added, then rounded to 16 bits; in the kernel they would be rounded before.
     added = overlap == "sum" and any(step < size for step, size in zip(windows.stride, windows.window, strict=True))
     if fused is None or (added and DTYPES.get(precision, y.dtype) != y.dtype):
@@ -123,11 +122,6 @@ def unpool_filter(y: Any, switches: Any, weight: Any, input_shape: Any, size: An
     fused(dx, factors[0], backend.asarray(switches), factors[1], bounds, windows.window, windows.stride, windows.before,
           overlap == "last", bool(rectify), maps[1:3], *sizes[:4], *named(precision))
     return in_type_of(backend, dx, y)
-
-
-def _launcher(backend: Any, name: str, precision: str) -> Any:
-    """The backend's launcher of a chain, or None where there is none for this precision."""
-    return getattr(backend, name, None) if precision in PRECISIONS else None
 
 
 def _settings(sizes: _convolution.Geometry) -> dict[str, Any]:

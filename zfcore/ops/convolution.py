@@ -100,8 +100,10 @@ def convolution(x: Any, weight: Any, bias: Any = None, *, stride: int | Sequence
         2.25. "auto" chooses "direct" or "winograd" by the sizes of filters and maps alone
     precision : what products are made of. None: the arrays' own type, float32 for float32. For float32 arrays
         also "tf32", "float16" or "bfloat16": the factors are rounded to that and summed in float32 on tensor
-        cores; with 16 bits the result is rounded too. Arrays of 16 bits take their own, or "float32": plain
-        arithmetic. Backends that lack a precision refuse it; numba has "float32" alone
+        cores; with 16 bits the result is rounded too. "tf32x3", of float32 arrays too: each factor is split
+        into two of tf32 and three products are made of them, so that errors are near those of float32, not
+        of tf32. Arrays of 16 bits take their own, or "float32": plain arithmetic. Backends that lack a
+        precision refuse it; numba has "float32" alone
 
     Returns
     -------

@@ -44,8 +44,8 @@ class Recipe:
     network : initial_weights (one of `initializers.SCHEMES`; left out: the network's own), shares ({layer:
         factor} of its initial weights), dropout (rate of every dropout layer), mean ("pixel" or
         "channel": of the training images), algorithm ("auto" or "direct"), storage ("float32", or where there is a GPU
-        "bfloat16") and precision ("float32", or there "tf32", "float16" or "bfloat16"; left out: the storage's), all
-        of which may be left out
+        "bfloat16") and precision ("float32", or there "tf32", "tf32x3", "float16" or "bfloat16"; left out: the
+        storage's), all of which may be left out
     augmentation : of `data.Augmentation`; size and crop may be "network": what its preprocessing
         resizes to, and its input's size
     """
