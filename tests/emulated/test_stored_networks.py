@@ -42,7 +42,7 @@ from zfcore.training.recipes import Recipe
 from .storage import BFLOAT16, FLOAT16, stored, wide
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from layer_networks import CASES, filled, unpooling  # noqa: E402
+from layer_networks import CASES, chain, filled, unpooling  # noqa: E402
 
 STORAGES = {"float16": FLOAT16, "bfloat16": BFLOAT16}
 storages = pytest.mark.parametrize("storage", STORAGES)
@@ -192,6 +192,35 @@ def test_precisions(monkeypatch):
         net(x)
     net.storage, net.precision = "float32", None
     assert net.precision == "float32"
+
+
+@storages
+def test_images_of_three_channels(storage, monkeypatch):
+    """Convolved by four on tensor cores, the last one zero; gradients and signals have three."""
+    seen, launch = [], emulated.convolution_forward
+
+    def watched(*arguments):
+        seen.append(arguments[1].shape[-1])
+        launch(*arguments)
+
+    monkeypatch.setattr(emulated, "convolution_forward", watched)
+    results = {}
+    for channels, precision, used in ((3, None, 4), (3, "float32", 3), (4, None, 4), (1, None, 1)):
+        net = on("emulated", filled(chain(Convolution(8, 3, activation="relu"), Convolution(8, 3),
+                                          shape=(9, 8, channels))), storage, precision)
+        up = net.forward(images(net), cache=True)
+        down = net.backward(up, np.ones_like(up.output))
+        assert seen == [used, 8]
+        assert down.input.shape == (2, 9, 8, channels)
+        assert down.gradients["layer0.weight"].shape == (8, 3, 3, channels)
+        assert down.gradients["layer0.weight"].flags.c_contiguous
+        results[channels, precision] = up.output, down.input, down.gradients["layer0.weight"]
+        seen.clear()
+    for four, three in zip(results[3, None], results[3, "float32"], strict=True):
+        np.testing.assert_allclose(four, three, rtol=0, atol=4 * STORAGES[storage][3] * np.abs(three).max())
+    grouped = chain(Convolution(6, 3, groups=3), shape=(9, 8, 3))
+    on("emulated", filled(grouped), storage)(images(grouped))
+    assert seen == [3]
 
 
 @storages
