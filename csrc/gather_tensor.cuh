@@ -10,10 +10,12 @@
 namespace zf {
 
 // The first cell of a window in the input of a gather: its offset (it may lie outside, where nothing is read), and its
-// place in the map.
-struct alignas(16) Origin {
-    std::int64_t offset;
-    int row, column;
+// place in the map. Four words, so that one access reads them.
+struct Origin {
+    Vector<std::int32_t, 4> words;
+    __device__ std::int64_t offset() const { return std::int64_t(words[1]) << 32 | std::uint32_t(words[0]); }
+    __device__ int row() const { return words[2]; }
+    __device__ int column() const { return words[3]; }
 };
 
 template <class Locate>
@@ -21,8 +23,9 @@ __device__ __forceinline__ Origin origin_of(const Gather& g, int group, const Lo
     const Cell cell = locate(i);
     const int row = cell.p * g.down.stride + g.down.offset, column = cell.q * g.across.stride + g.across.offset;
     const std::int64_t line = std::int64_t(cell.image) * g.in_rows + row;
-    return {(line * g.in_columns + column) * g.in_channels + group * g.depth,
-            cell.image >= 0 ? row : -0x40000000, column};  // no image: outside, whatever the tap
+    const std::int64_t offset = (line * g.in_columns + column) * g.in_channels + group * g.depth;
+    const int inside = cell.image >= 0 ? row : -0x40000000;  // no image: outside, whatever the tap
+    return {{{std::int32_t(offset), std::int32_t(offset >> 32), inside, column}}};
 }
 
 // The array that a gather reads, as it is. Thread t copies part t % 8 of cells t / 8 + 32 i, in copies of `count` terms,
@@ -49,6 +52,12 @@ struct Copied {
     __device__ __forceinline__ void operator()(T* rows) {
         const int t = threadIdx.x;
         Digits at = next;
+        Origin place[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {  // all of them before the first copy: sm_80 has to wait where these alternate
+            place[i] = own[32 * i];
+            keep_whole(place[i].words);
+        }
 #pragma unroll 1
         for (int offset = 0; offset < part<T>; offset += count, window.advance(at, per_copy)) {
             const int down = at.high * g.down.tap_step, across = at.middle * g.across.tap_step;
@@ -56,11 +65,10 @@ struct Copied {
             const bool has_term = at.high < g.down.taps;
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                const Origin place = own[32 * i];
-                const bool valid =
-                    has_term && within(place.row + down, g.in_rows) && within(place.column + across, g.in_columns);
+                const bool valid = has_term && within(place[i].row() + down, g.in_rows) &&
+                                   within(place[i].column() + across, g.in_columns);
                 copy_async<count>(rows + swizzled<T>(t / parts, t % parts * part<T> + offset) + 32 * i * step<T>,
-                                  in + (valid ? place.offset + from : 0), valid);
+                                  in + (valid ? place[i].offset() + from : 0), valid);
             }
         }
         window.advance(next, per_step);

@@ -62,7 +62,8 @@ linear_tensor_kernel(T* __restrict__ out, float* __restrict__ sums, const T* __r
     FragmentC results[2][4] = {}, totals[2][4] = {};
     const int all = divide_up(end - begin, step<T>), steps = piece / step<T>;
     int piece_end = steps;  // in steps
-    // The sum of the pieces so far is in registers; of split factors, whose products need those, in `out`.
+    // The sum of the pieces so far is in registers, or, of split factors, whose products need those, in `out`; the last
+    // piece is added after the pipeline.
     const auto add_piece = [&] {
         if constexpr (split)
             mend(results, [&](int down, int across) {

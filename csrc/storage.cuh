@@ -130,6 +130,8 @@ __device__ __forceinline__ void keep_whole([[maybe_unused]] Vector<T, width>& ve
     for (int i = 0; i < width; ++i)
         if constexpr (std::is_same_v<T, double>)
             asm volatile("" : "+d"(vector[i]));
+        else if constexpr (std::is_integral_v<T>)
+            asm volatile("" : "+r"(vector[i]));
         else
             asm volatile("" : "+f"(vector[i]));
 #endif

@@ -109,7 +109,8 @@ __device__ __forceinline__ void multiply_row(FragmentC (&sums)[4], const Fragmen
 template <class T, bool rows_apart, bool columns_apart, bool split>
 __device__ __forceinline__ void multiply(FragmentC (&results)[2][4], const T* rows, const T* columns, int down, int across,
                                          int lane) {
-    [[maybe_unused]] constexpr int copies = split ? 1 : parts / 2;  // split, unrolled loads would need more registers than there are
+    // Factors' loads, all at once, and their parts would need more registers than there are.
+    [[maybe_unused]] constexpr int copies = split ? 1 : parts / 2;
 #pragma unroll copies
     for (int k = 0; k < parts / 2; ++k) {
         std::uint32_t b[2][4];
@@ -163,11 +164,12 @@ __device__ __forceinline__ void mend(FragmentC (&results)[2][4], F&& sum) {
         for (int i = 0; i < 8 * 4; ++i)
             if (i == n) results[i / 16][i / 4 % 4][i % 4] = value;
     }
+    __syncwarp();  // the next products are the whole warp's
 }
 
 // The pipeline over `count` steps; fetch(step, rows, columns) issues this thread's copies of one step, each step once
-// and in order, and after(steps done) follows each step's products. `wanted`: this warp's results are (the same for all its
-// lanes); else it copies only.
+// and in order, and after(steps done) follows each step's products. `wanted`: this warp's results are (the same for all
+// its lanes); else it copies only.
 template <class T, bool rows_apart, bool columns_apart, bool split = false, class F, class A>
 __device__ __forceinline__ void pipeline(FragmentC (&results)[2][4], T* memory, int count, bool wanted, F&& fetch,
                                          A&& after) {

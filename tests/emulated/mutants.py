@@ -30,9 +30,16 @@ KINDS = {"plain": ["-O1"], "thread": ["-O1", "-fsanitize=thread", "-DZF_THREAD_S
          "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]}
 
 SYNC = "__syncthreads();"
+# Of multiply() in tensor_tiles.cuh: where sums of products begin at zero.
+ROWS = """for (int i = 0; i < 2; ++i) {
+                FragmentA a, a_small;
+                load_rows<T, rows_apart>(a, rows, down + 16 * i, k, lane);
+                split_factors(a, a_small);
+                FragmentC sums[4] = {};"""
 # Headers, and the kernels that show their mutants.
 SHOWN_BY = {"device": "update", "gather": "convolution", "storage": "activation", "windows": "pooling",
-            "tensor_tiles": "convolution_tensor", "gather_tensor": "convolution_tensor", "chains.cuh": "chains"}
+            "tensor_tiles": "convolution_tensor", "gather_tensor": "convolution_tensor",
+            "gather.cuh": "convolution_tensor", "chains.cuh": "chains"}
 # file, text, replacement, which occurrence of the text (from 0)
 MUTANTS = [
     ("pooling", SYNC, "", 0),
@@ -79,9 +86,14 @@ MUTANTS = [
     ("linear_tensor", "first_column + column < columns", "column < columns", 0),
     ("linear_tensor", "int(blockIdx.z) * piece", "0", 0),
     ("linear_tensor", "min(begin + piece, terms)", "terms", 0),
-    ("linear_tensor", "totals[i / 16][i / 4 % 4][i % 4] +=", "totals[i / 16][i / 4 % 4][i % 4] =", 0),
-    ("linear_tensor", "results[i / 16][i / 4 % 4][i % 4] = 0;", "", 0),
-    ("linear_tensor", "left = piece / step<T>;\n                ", "left = 1;\n                ", 0),
+    ("linear_tensor", "total += result;", "total = result;", 0),
+    ("linear_tensor", "result = 0;\n        }", "}", 0),
+    ("linear_tensor", "piece_end += steps;", "piece_end += 1;", 0),
+    ("linear_tensor", "piece_end > steps ? *place", "piece_end > steps + 1 ? *place", 0),
+    ("linear_tensor", "if (kept && piece_end < all)", "if (kept && piece_end < all - 1)", 0),
+    ("linear_tensor", "const bool kept = !sums && own < rows", "const bool kept = own < rows", 0),
+    ("linear_tensor", "int term = last - piece; term", "int term = begin; term", 0),
+    ("linear_tensor", "min(last, terms); ++term", "terms; ++term", 0),
     ("linear_tensor", "first_row + warp / 2 * 32 < rows", "first_row + warp / 2 * 32 < rows - 1", 0),
     ("linear_tensor", "std::int64_t(blockIdx.z) * rows + down", "down", 0),
     ("linear_tensor", "columns % 2 == 0 && (sums", "(sums", 0),
@@ -99,7 +111,7 @@ MUTANTS = [
     ("chains.cuh", "rectify && total[i] <= 0", "total[i] <= 0", 0),
     ("chains.cuh", "rounded<T>(total[i])", "total[i]", 0),
     ("chains.cuh", "|| s >= inside.right", "", 0),
-    ("chains.cuh", "height * width > cells", "height * width > cells + 1", 0),
+    ("chains.cuh", "divide_up(maps.rows, rows)", "maps.rows / rows", 0),
     ("chains_tensor", SYNC, "", 0),
     ("chains_tensor", SYNC, "", 1),
     ("chains_tensor", "lane / 4 + 8 * half", "lane / 4 * 2 + half", 0),
@@ -144,6 +156,25 @@ MUTANTS = [
     ("tensor_tiles", "load_matrices<true>(b", "load_matrices<false>(b", 0),
     ("tensor_tiles", "2 * (j % 2) + 1]", "2 * (j % 2)]", 0),
     ("convolution_tensor", "lane / 4 + 8 * half", "lane / 4 * 2 + half", 0),
+    ("tensor_tiles", "multiply_row<T>(sums, a_small, b);", "", 0),
+    ("tensor_tiles", "multiply_row<T>(sums, a, b_small);", "", 0),
+    ("tensor_tiles", "multiply_row<T>(sums, a_small, b);\n                multiply_row<T>(sums, a, b_small);\n"
+     "                multiply_row<T>(sums, a, b);", "multiply_row<T>(sums, a, b);\n"
+     "                multiply_row<T>(sums, a, b_small);\n                multiply_row<T>(sums, a_small, b);", 0),
+    ("tensor_tiles", "multiply_row<T>(sums, a, b);", "multiply_row<T>(results[i], a, b);", 0),
+    ("tensor_tiles", ROWS, "FragmentC sums[4] = {};\n" + ROWS.replace("FragmentC sums[4] = {};", ""), 0),
+    ("tensor_tiles", "results[i][j / 4][j % 4] += sums", "results[i][j / 4][j % 4] = sums", 0),
+    ("tensor_tiles", "(big[v] + 0x1000u) & ~0x1fffu", "big[v] & ~0x1fffu", 0),
+    ("tensor_tiles", "!is_finite(results[i / 16][i / 4 % 4][i % 4])", "is_nan(results[i / 16][i / 4 % 4][i % 4])", 0),
+    ("tensor_tiles", "if (i == n) results", "if (i >= n) results", 0),
+    ("tensor_tiles", "n / 2 % 2 * 8 + lane / 4", "lane / 4", 0),
+    ("gather.cuh", "inside ? source(image, r, s, group * g.depth + k)", "inside ? source(image, r, s, k)", 0),
+    ("gather.cuh", "cell.image < 0 || column >= g.width", "cell.image < 0", 0),
+    ("gather.cuh", "g.across.first_tap + j * g.across.tap_spacing;\n#pragma", "j;\n#pragma", 0),
+    ("convolution_tensor", "if (filter >= filters || weight >= weights) return sum;", "", 0),
+    ("convolution_tensor", "sum = fma(dy", "sum += fma(dy", 0),
+    ("gather_tensor", "__syncwarp();", "", 0),
+    ("gather_tensor", "32 * (t % parts)", "8 * (t % parts)", 0),
     ("tensor_tiles", "*free = memory + (stages - 1) * size", "*free = memory + (stages - 2) * size", 0),
     ("gather_tensor", "at.high * g.down.tap_step", "at.high * g.across.tap_step", 0),
     ("convolution_tensor", "tap.high * shape.dilation_vertical", "tap.high * shape.dilation_horizontal", 0),
@@ -206,7 +237,7 @@ def operations(unit: str) -> list[str]:
     every = re.findall(r'define\("(\w+)"', (ROOT / "bindings/operations.h").read_text())
     source = (ROOT / f"csrc/{unit}.cu").read_text()
     family = unit.removesuffix("tensor") if unit.endswith("_tensor") else None
-    if family or "_image" in unit:  # the launchers that decide
+    if family or unit.startswith("chains_"):  # the launchers that decide
         source += (ROOT / f"csrc/{unit.partition('_')[0]}.cu").read_text()
     found = [name for name in every
              if re.search(rf"^void {name}\(", source, re.M) or (family and name.startswith(family))]

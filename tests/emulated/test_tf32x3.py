@@ -127,6 +127,14 @@ def test_factors_too_large_for_tf32(which):
         np.testing.assert_array_equal(got[touched], expected[touched])
 
 
+def test_products_near_the_largest_number():
+    """The big parts' product overflows, the factors' does not."""
+    x = np.full((1, 1), np.nextafter(np.float32(2.0**64), np.float32(0)))
+    expected = x * x
+    assert 0.99 * LARGEST < expected < np.inf
+    np.testing.assert_array_equal(ops.linear(x, x, precision="tf32x3", backend=emulated), expected)
+
+
 def test_sums_that_overflow():
     """Of finite products, in one direction and with a remedy that comes too late."""
     x = np.full((2, 40), LARGEST / 4, np.float32)
@@ -196,3 +204,34 @@ def test_chains_have_the_bits_of_their_operations(value):
         dx = ops.unpool_filter(signal, switches, weight, x.shape, maps.shape[1:3], rectify=True, **fused)
     assert (np.isfinite(expected) if value == LARGEST else ~np.isfinite(expected)).any()
     np.testing.assert_array_equal(dx, expected)
+
+
+def cut(values):
+    """Float64 numbers cut off to float32, as tensor cores cut off what they add."""
+    nearest = values.astype(np.float32)
+    return np.where(abs(nearest) > abs(values), np.nextafter(nearest, np.float32(0)), nearest).astype(np.float64)
+
+
+def parts_of(values):
+    big = ((values.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+    return big.astype(np.float64), ((values - big).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def test_the_bound_holds_where_sums_are_cut_off():
+    """The emulation rounds to the nearest; a model that cuts off keeps the bound by its sums of eight terms alone."""
+    terms = 8192
+    x, weight = (np.random.default_rng(seed).random((50, terms), np.float32) + 0.5 for seed in (0, 1))
+    (x_big, x_small), (weight_big, weight_small) = parts_of(x), parts_of(weight)
+    assert (abs(x_big + x_small - x) <= 2.0**-23 * x).all()
+    products = np.stack((x_small * weight_big, x_big * weight_small, x_big * weight_big), -1).reshape(50, -1, 8, 3)
+    total, drifting = np.zeros(50, np.float32), np.zeros(50)
+    for step in range(terms // 8):
+        one = np.zeros(50)
+        for kind in range(3):
+            for term in range(8):
+                one = cut(one + products[:, step, term, kind])
+                drifting = cut(drifting + products[:, step, term, kind])
+        total += one.astype(np.float32)
+    exact = (x.astype(np.float64) * weight).sum(1)
+    assert (abs(total - exact) <= bound(terms, 0) * exact).all()
+    assert (abs(drifting - exact) > 10 * abs(total - exact)).all()
