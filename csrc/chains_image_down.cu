@@ -24,6 +24,8 @@ __device__ __forceinline__ int place_of_word(int word) {
 // tile on.
 struct Image {
     Axis down[most_stride], across[most_stride];  // of each phase
+    // What a division by its taps, and by those of an axis across, is as a product: exact while both numbers are small.
+    int per_taps[most_stride][most_stride], per_across[most_stride];
     int strides_down, strides_across;
     int first_row, first_column, rows, columns;
     int tiles_down, tiles_across;
@@ -86,52 +88,57 @@ unpool_filter_image_tensor_kernel(T* __restrict__ dx, Unpooled<T, last_wins> map
 
     const int line = lane % 8 + 8 * (matrix & 1), own = min(lane / 4, g.width - 1);
     const std::int64_t filter = std::int64_t(g.filter_rows) * g.filter_columns * g.filter_channels;
-    for (int phase = 0; phase < image.strides_down * image.strides_across; ++phase) {
-        const Axis down = image.down[phase / image.strides_across], across = image.across[phase % image.strides_across];
-        const int taps = down.taps * across.taps;
-        if (phase) __syncthreads();  // the last phase's factors have been read
-        // tap / across.taps as a product: exact, as taps and what it is divided by are few.
-        const int inverse = across.taps ? divide_up(1 << 16, across.taps) : 0;
-        const Radix order{max(taps, 1), g.width};
-        const Digits next = order.of(block_threads);
-        for (Digits at = order.of(t); taps && at.high < words; order.advance(at, next)) {
-            const int i = at.middle * inverse >> 16, j = at.middle - i * across.taps;
-            const int r = down.first_tap + i * down.tap_spacing, s = across.first_tap + j * across.tap_spacing;
-            const T* from = weight + at.high * packed<T> * filter + (r * g.filter_columns + s) * g.filter_channels + at.low;
-            factors[(at.middle * g.width + at.low) * word_pitch + place_of_word(at.high)] = word_of(from, filter);
-        }
-        __syncthreads();
+    const Digits begin = Radix{1, g.width}.of(t), block = Radix{1, g.width}.of(block_threads);
+    for (int a = 0; a < image.strides_down; ++a)
+        for (int b = 0; b < image.strides_across; ++b) {
+            const Axis down = image.down[a], across = image.across[b];
+            const int taps = down.taps * across.taps, per_taps = image.per_taps[a][b], per_across = image.per_across[b];
+            if (a + b) __syncthreads();  // the last phase's factors have been read
+            const Radix order{taps, g.width};  // word, tap, channel
+            const auto of = [&](const Digits& digits) {
+                const int word = digits.high * per_taps >> 16;
+                return Digits{word, digits.high - word * taps, digits.low};
+            };
+            const Digits next = of(block);
+            for (Digits at = of(begin); taps && at.high < words; order.advance(at, next)) {
+                const int i = at.middle * per_across >> 16, j = at.middle - i * across.taps;
+                const int r = down.first_tap + i * down.tap_spacing, s = across.first_tap + j * across.tap_spacing;
+                const int tap = (r * g.filter_columns + s) * g.filter_channels + at.low;
+                factors[(at.middle * g.width + at.low) * word_pitch + place_of_word(at.high)] =
+                    word_of(weight + at.high * packed<T> * filter + tap, filter);
+            }
+            __syncthreads();
 
-        FragmentC sums[lines] = {};
-        for (int i = 0; i < down.taps; ++i)
-            for (int j = 0; j < across.taps; ++j) {
-                const int row = warp * lines + down.offset + i * down.tap_step - image.first_row;
-                const int column = line + across.offset + j * across.tap_step - image.first_column;
-                const T* from = cells + (row * image.columns + column) * pitch + (matrix >> 1) * part<T>;
-                const std::uint32_t* pairs =
-                    factors + ((i * across.taps + j) * g.width + own) * word_pitch + lane % 4 * 2;
+            FragmentC sums[lines] = {};
+            for (int i = 0; i < down.taps; ++i)
+                for (int j = 0; j < across.taps; ++j) {
+                    const int row = warp * lines + down.offset + i * down.tap_step - image.first_row;
+                    const int column = line + across.offset + j * across.tap_step - image.first_column;
+                    const T* from = cells + (row * image.columns + column) * pitch + (matrix >> 1) * part<T>;
+                    const std::uint32_t* pairs =
+                        factors + ((i * across.taps + j) * g.width + own) * word_pitch + lane % 4 * 2;
 #pragma unroll 2
-                for (int word = 0; word < words; word += product_words) {
-                    const auto b = *reinterpret_cast<const Vector<std::uint32_t, 2>*>(pairs + word);
+                    for (int word = 0; word < words; word += product_words) {
+                        const auto column_factors = *reinterpret_cast<const Vector<std::uint32_t, 2>*>(pairs + word);
 #pragma unroll
-                    for (int l = 0; l < lines; ++l) {
-                        FragmentA a;
-                        load_matrices<false>(a, from + l * image.columns * pitch + word * packed<T>);
-                        multiply_tile<T>(sums[l], a, b.value);
+                        for (int l = 0; l < lines; ++l) {
+                            FragmentA rows;
+                            load_matrices<false>(rows, from + l * image.columns * pitch + word * packed<T>);
+                            multiply_tile<T>(sums[l], rows, column_factors.value);
+                        }
                     }
                 }
-            }
 #pragma unroll
-        for (int l = 0; l < lines; ++l)
+            for (int l = 0; l < lines; ++l)
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                const int p = first_p + warp * lines + l, q = first_q + lane / 4 + 8 * half, channel = lane % 4 * 2;
-                if (p >= down.outputs || q >= across.outputs) continue;
-                const int r = down.first + p * down.spacing, s = across.first + q * across.spacing;
-                T* target = dx + ((std::int64_t(n) * g.out_rows + r) * g.out_columns + s) * g.out_channels;
-                store_pair(target, channel, g.width, false, sums[l][2 * half], sums[l][2 * half + 1]);
-            }
-    }
+                for (int half = 0; half < 2; ++half) {
+                    const int p = first_p + warp * lines + l, q = first_q + lane / 4 + 8 * half, channel = lane % 4 * 2;
+                    if (p >= down.outputs || q >= across.outputs) continue;
+                    const int r = down.first + p * down.spacing, s = across.first + q * across.spacing;
+                    T* target = dx + ((std::int64_t(n) * g.out_rows + r) * g.out_columns + s) * g.out_channels;
+                    store_pair(target, channel, g.width, false, sums[l][2 * half], sums[l][2 * half + 1]);
+                }
+        }
 }
 
 // --------------------------------------------------------------------------------------- launchers
@@ -164,6 +171,12 @@ Image image_of(const Convolution& c, int tile_down) {
     image.tiles_across =
         reach(image.across, c.stride_horizontal, tile_across, image.first_column, image.columns, most[1]);
     image.taps = most[0] * most[1];
+    const auto inverse = [](int taps) { return taps ? divide_up(1 << 16, taps) : 0; };
+    for (int b = 0; b < c.stride_horizontal; ++b) {
+        image.per_across[b] = inverse(image.across[b].taps);
+        for (int a = 0; a < c.stride_vertical; ++a)
+            image.per_taps[a][b] = inverse(image.down[a].taps * image.across[b].taps);
+    }
     return image;
 }
 
@@ -177,9 +190,10 @@ std::int64_t bytes_of(const Image& image, const Convolution& c) {
 
 template <class T, bool last_wins>
 bool unpool_filter_image(T* dx, const Unpooled<T, last_wins>& map, const T* weight, const Convolution& c, void* stream) {
-    if (c.groups > 1 || c.channels > most_image_channels || c.filters % (product_words * packed<T>) || c.stride_vertical > most_stride ||
-        c.stride_horizontal > most_stride || !aligned(map.y, 16) || !aligned(map.switches, part<T>) ||
-        std::int64_t(c.window_height) * c.window_width * c.window_width >= 1 << 16)
+    if (c.groups > 1 || c.channels > most_image_channels || c.filters % (product_words * packed<T>) ||
+        c.stride_vertical > most_stride || c.stride_horizontal > most_stride || !aligned(map.y, 16) ||
+        !aligned(map.switches, part<T>) ||
+        std::int64_t(c.window_height) * c.window_width * max(c.window_width, block_threads) >= 1 << 16)
         return false;
     const Device device = this_device();
     auto kernel = unpool_filter_image_tensor_kernel<T, last_wins, 2>;

@@ -53,11 +53,13 @@ convolution_pool_image_tensor_kernel(T* __restrict__ y, std::uint8_t* __restrict
     }
 
     const int cell = min(t % tile_rows, patch.height * patch.width - 1);
-    const T* const own = image + (cell / patch.width * g.down.stride * lot.width + cell % patch.width * g.across.stride) * g.depth;
+    const T* const own =
+        image + (cell / patch.width * g.down.stride * lot.width + cell % patch.width * g.across.stride) * g.depth;
 
     for (int number = blockIdx.x; number < lot.patches; number += gridDim.x) {
         const Patched block(number, patch, window);
-        const int top = block.top * g.down.stride + g.down.offset, left = block.left * g.across.stride + g.across.offset;
+        const int top = block.top * g.down.stride + g.down.offset;
+        const int left = block.left * g.across.stride + g.across.offset;
         // A warp a line: those of the image lie together in memory, from `begin` to `end` of this one.
         const int begin = -left * g.depth, end = begin + g.in_columns * g.depth;
         for (int i = warp; i < lot.height; i += block_threads / 32) {

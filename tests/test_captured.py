@@ -207,6 +207,24 @@ def test_what_cannot_be_is_refused(cuda):
         ops.adam_step(*there, step=1, learning_rate=cuda.asarray(rate))
 
 
+def test_another_arithmetic_is_recorded_anew(cuda):
+    results = []
+    for captured in (False, True):
+        net, optimizer, losses = network(), SGD(learning_rate=0.1), []
+        step_of = CapturedStep(net, optimizer)
+        for step, (net.storage, net.precision) in enumerate([("float32", None), ("float32", None), ("bfloat16", None),
+                                                             ("bfloat16", "float32"), ("float32", "tf32")]):
+            losses.append(step_of(images(step), LABELS, step) if captured else
+                          train_step(net, images(step), LABELS, optimizer, step=step))
+        results.append((losses, values(net)))
+        net.storage, net.precision = "float16", None
+        with pytest.raises(ValueError, match="storage is 'float16'; allowed: 'float32' or 'bfloat16': gradients below"):
+            step_of(images(0), LABELS, 5)
+    assert results[0][0] == results[1][0]
+    for name, array in results[0][1].items():
+        np.testing.assert_array_equal(results[1][1][name], array)
+
+
 def test_recorded_work_copies_nothing_from_the_host(cuda):
     recording = cuda.recording()
     with pytest.raises(RuntimeError, match="an array of the host's inside recorded work"):

@@ -5,6 +5,8 @@ PyTorch's tensors on the CPU stand for the device's, and a pretended clock for i
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import json
 import os
 import time
@@ -160,6 +162,37 @@ def test_rows_are_in_the_file_before_a_later_group_breaks(tmp_path: Path, capsys
     assert run.measure(Board(file), [], file, Stop) == 0
 
 
+def test_make_gpu_passes_groups_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PART=bench-GROUP,GROUP: these alone, and an end in time."""
+    folder = Path(groups.__file__).parents[2] / "csrc"
+    monkeypatch.syspath_prepend(str(folder))
+    spec = importlib.util.spec_from_file_location("make_gpu", folder / "gpu.py")
+    assert spec is not None and spec.loader is not None
+    make_gpu = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_gpu)
+    commands = []
+
+    def pretended_run(command: list[Any], seconds: float) -> tuple[int, float]:
+        commands.append([*map(str, command), seconds])
+        Path(command[command.index("--out") + 1]).write_text(json.dumps({"rows": [1], "not_finished": ["strict"]}))
+        return 0, 9.0
+
+    monkeypatch.setattr(make_gpu, "run", pretended_run)
+    monkeypatch.setattr(make_gpu.importlib.util, "find_spec", lambda name: object())
+    assert make_gpu.part("bench-zfnet-step,linears") == ("bench", "zfnet-step,linears")
+    assert make_gpu.part("all") == ("all", "") and make_gpu.part("bench") == ("bench", "")
+    for wrong in ("bunch", "tests-linears", "bench-", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="allowed: tests, sanitize, bench"):
+            make_gpu.part(wrong)
+    passed, found = make_gpu.bench(tmp_path, "zfnet-step,linears")
+    assert passed and found == {"seconds": 9.0, "exit_code": 0, "rows": [1], "not_finished": ["strict"]}
+    assert make_gpu.bench(tmp_path)[0]
+    some, every = commands
+    assert some[1:4] == ["-m", "benchmarks.gpu", "--out"] and some[-1] == make_gpu.LIMIT
+    assert some[some.index("--only") + 1] == "zfnet-step,linears" and "--only" not in every
+    assert 300 < float(every[every.index("--seconds") + 1]) < make_gpu.LIMIT < 480
+
+
 def test_runs_are_merged_and_the_newest_row_counts(tmp_path: Path) -> None:
     for name, date, value in (("b", "2027-01-02", 2.0), ("a", "2027-01-01", 3.0)):
         rows = [row("same", ours=1.0, cudnn=value), row(f"only {name}", ours=1.0)]
@@ -190,7 +223,7 @@ def test_floors() -> None:
     (conv2,) = (line for line in lines if "ZFNet conv2 |" in line)
     operations = 2 * 128 * 26 * 26 * 256 * 25 * 96
     assert conv2.endswith(f"| {operations / 1e9:.0f} | {operations / 989e6:.0f} | {operations / 494e6:.0f} | "
-                          f"{operations / 67e6:.0f} |")
+                          f"{3 * operations / 494e6:.0f} | {operations / 67e6:.0f} |")
     (conv1,) = (line for line in lines if "ZFNet conv1 |" in line)
     assert f"| {2 * (128 * (224 * 224 * 3 + 110 * 110 * 96) + 96 * 147) / 4.8e6:.1f} M |" in conv1
     (pool,) = (line for line in lines if line.startswith("| pool1"))
@@ -262,7 +295,8 @@ def bench(tmp_path: Path) -> Any:
     torch = pytest.importorskip("torch")
     if backends.why_not("emulated"):
         pytest.skip("the emulated kernels are not built (make emulated)")
-    from benchmarks.gpu.bench import Bench, Device
+    from benchmarks.gpu.bench import Bench
+    from benchmarks.gpu.device import Device
 
     class Here(Device):
         """Work is done at once; time is counted in runs."""
@@ -320,6 +354,8 @@ def test_every_row_of_a_group(bench: Any, name: str) -> None:
         assert one.group == name and (name == "projections" or (one.ceiling > 0 and one.rate))
         mine = [value for who, value in one.errors.items() if who.startswith(OURS)]
         assert mine and all(value < 0.2 for value in mine), one.text()
+        if one.precision == "float32" and name in ("strict", "linears", "chains", "zfnet-step"):
+            assert set(plan.variants(plan.STRICT)) <= set(one.samples)
         if name.endswith("-step") and one.precision == "bfloat16":
             assert {each for each in one.samples if each.startswith(OURS)} == {
                 OURS, "zfcore, captured", "zfcore, stored in bfloat16", "zfcore, stored in bfloat16, captured"}
@@ -345,7 +381,9 @@ def test_all_rows_that_targets_need_are_measured(bench: Any) -> None:
                                    for channels in ("", ", 4 channels", ", 8 channels")}
     assert {one.family for one in bench.rows} == {"convolution", "strict", "chain", "chain down", ""}
     chain = next(one for one in bench.rows if "conv1 + ReLU + pool forward, bfloat16" in one.work)
-    assert {OURS, "zfcore, one by one", "torch", "torch.compile", "torch.compile, int8 places"} == set(chain.samples)
+    assert set(chain.samples) == {f"{who}{channels}{way}" for channels in ("", ", 4 channels") for who, way in (
+        (OURS, ""), (OURS, ", one by one"), ("torch", ""), ("torch.compile", ""))} | {
+        "torch.compile, int8 places", "torch.compile, int8 places, 4 channels"}
 
 
 def test_whoever_fails_is_left_out_with_the_reason(bench: Any) -> None:
@@ -406,7 +444,7 @@ def test_a_tensor_that_is_not_dense_is_refused(bench: Any) -> None:
 def test_clocks_are_asked_for_while_rows_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program of that name which says its arguments and goes on, and none at all."""
     pytest.importorskip("torch")
-    from benchmarks.gpu.bench import Clocks
+    from benchmarks.gpu.device import Clocks
 
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\necho \"$@\" > {tmp_path}/asked\necho '1980, 3201, 600.5, 51'\n"

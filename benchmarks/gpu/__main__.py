@@ -33,7 +33,8 @@ def main() -> int:
         return 3
     from zfcore import backends
 
-    from .bench import Bench, Clocks, Device, TimeIsUp
+    from .bench import Bench, TimeIsUp
+    from .device import Clocks, Device
     from .plan import Plan
 
     torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """The first network's stages of convolution, ReLU and max pool: up, down in training, down in the deconvnet.
 
-Ours is the fused kernel, and besides it our single kernels one by one: the faster counts.
+Ours is the fused kernel, and besides it our single kernels one by one: the faster counts. A first layer's channels may
+be padded, by us and by the peers, always inside the time.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch.nn import functional as F
 
 from . import peers
 from .bench import Bench, Compiled, Contender, eager_and_compiled, first
-from .convolutions import Buffers
+from .convolutions import WIDER, Buffers, Form, is_narrow
 from .plan import BFLOAT16, STRICT, TF32, Conv, Pool, Precision, variants
 
 
@@ -77,6 +79,17 @@ class Stage:
         return float(size * (batch * (layer.inputs + self.pool.pooled) + layer.weights) + batch * self.pool.pooled)
 
 
+def forms(buffers: Buffers) -> dict[str, Form]:
+    """What our kernels may start from; a first layer's channels may be padded, inside the time."""
+    wide = WIDER[0]
+    return {"": Form(buffers)} | ({f", {wide} channels": Form(buffers, wide)} if is_narrow(buffers.layer) else {})
+
+
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """The same for the peers: (N, C, H, W) with zeros for further channels."""
+    return F.pad(tensor, (0, 0, 0, 0, 0, WIDER[0] - tensor.shape[1]))
+
+
 def up(bench: Bench, work: str, stage: Stage, family: str) -> None:
     """Convolution, bias, ReLU, pool with switches."""
     buffers, layer, precision = stage.buffers, stage.layer, stage.buffers.precision
@@ -84,19 +97,19 @@ def up(bench: Bench, work: str, stage: Stage, family: str) -> None:
     maps = torch.full_like(stage.maps[0], math.nan)
     convolve, pool = peers.Convolving(layer), peers.Pooling(stage.pool)
     contenders: dict[str, Contender] = {}
-    for label, number in variants(precision).items():
-        def one_by_one(i: int, number: int = number) -> torch.Tensor:
-            bench.run("convolution_forward", maps, buffers.x[i], buffers.weight, stage.bias, *buffers.sizes, True,
+    for (label, number), (ending, form) in product(variants(precision).items(), forms(buffers).items()):
+        def one_by_one(i: int, number: int = number, form: Form = form) -> torch.Tensor:
+            bench.run("convolution_forward", maps, form.maps(i), form.filters(), stage.bias, *buffers.sizes, True,
                       number)
             bench.run("max_pool", y, places, maps, None, *stage.window)
             return first(y)
 
-        def fused(i: int, number: int = number) -> torch.Tensor:
-            bench.run("convolution_pool", y, places, buffers.x[i], buffers.weight, stage.bias, None, layer.outputs,
+        def fused(i: int, number: int = number, form: Form = form) -> torch.Tensor:
+            bench.run("convolution_pool", y, places, form.maps(i), form.filters(), stage.bias, None, layer.outputs,
                       *buffers.sizes, True, *stage.window, number)
             return first(y)
 
-        contenders |= {label: fused, f"{label}, one by one": one_by_one}
+        contenders |= {label + ending: fused, f"{label}{ending}, one by one": one_by_one}
 
     def chain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return pool.forward(F.relu(convolve.forward(x, weight, bias)))
@@ -104,12 +117,19 @@ def up(bench: Bench, work: str, stage: Stage, family: str) -> None:
     def with_places(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return pool.offsets(F.relu(convolve.forward(x, weight, bias)))
 
+    def wide(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return with_places(widened(x), widened(weight), bias)
+
     bias = stage.bias.to(buffers.weight.dtype)
 
     def arguments(i: int) -> tuple[torch.Tensor, ...]:
         return first(buffers.x[i]), first(buffers.weight), bias
 
     exact = chain(first(buffers.x[0]).double(), first(buffers.weight).double(), stage.bias.double())[0]
+    if is_narrow(layer):
+        contenders |= eager_and_compiled(lambda x, weight, bias: chain(widened(x), widened(weight), bias), arguments,
+                                         f"torch, {WIDER[0]} channels")
+        contenders[f"torch.compile, int8 places, {WIDER[0]} channels"] = Compiled(wide, arguments)
     bench.add(work, {**contenders, **eager_and_compiled(chain, arguments),
                      "torch.compile, int8 places": Compiled(with_places, arguments)},
               buffers.sets, family=family, gflop=layer.gflop(bench.plan.batch), bytes=stage.bytes(bench.plan.batch),
@@ -123,19 +143,22 @@ def backward(bench: Bench, work: str, stage: Stage, family: str) -> None:
     """
     buffers, layer, precision = stage.buffers, stage.layer, stage.buffers.precision
     masked, maps = torch.full_like(stage.pooled[0], math.nan), torch.full_like(stage.maps[0], math.nan)
-    dweight = bench.empty(*buffers.weight.shape)
-    elements = bench.asked("weight_gradient_workspace", dweight, stage.maps[0], buffers.x[0], *buffers.sizes)
-    room = bench.empty(max(elements, 1))
+    dweight, elements = bench.empty(*buffers.weight.shape), 0
     convolve, pool = peers.Convolving(layer), peers.Pooling(stage.pool)
     contenders: dict[str, Contender] = {}
-    for label, number in variants(precision).items():
-        def ours(i: int, number: int = number) -> torch.Tensor:
-            bench.run("relu_gradient", masked, stage.signals[i], stage.pooled[i])
-            bench.run("max_unpool", maps, masked, stage.switches[i], None, *stage.window, False)
-            bench.run("convolution_weight_gradient", dweight, room, maps, buffers.x[i], *buffers.sizes, number)
-            return first(dweight)
+    for ending, form in forms(buffers).items():
+        wide = bench.empty(*form.arrays.weight.shape) if ending else dweight
+        needed = bench.asked("weight_gradient_workspace", wide, stage.maps[0], form.arrays.x[0], *buffers.sizes)
+        room, elements = bench.empty(max(needed, 1)), max(needed, elements)
+        for label, number in variants(precision).items():
+            def ours(i: int, number: int = number, form: Form = form, wide: torch.Tensor = wide,
+                     room: torch.Tensor = room) -> torch.Tensor:
+                bench.run("relu_gradient", masked, stage.signals[i], stage.pooled[i])
+                bench.run("max_unpool", maps, masked, stage.switches[i], None, *stage.window, False)
+                bench.run("convolution_weight_gradient", wide, room, maps, form.maps(i), *buffers.sizes, number)
+                return form.kept(dweight, wide)
 
-        contenders[label] = ours
+            contenders[label + ending] = ours
 
     def chain(dy: torch.Tensor, maps: torch.Tensor, indices: torch.Tensor, x: torch.Tensor, weight: torch.Tensor
               ) -> torch.Tensor:
@@ -158,6 +181,11 @@ def backward(bench: Bench, work: str, stage: Stage, family: str) -> None:
         return stage.arguments(i, stage.signals, offsets())
 
     exact = chain(*(each.double() if each.is_floating_point() else each for each in arguments(0)))
+    if is_narrow(layer):
+        def padded(*given: torch.Tensor) -> torch.Tensor:
+            return chain(*given[:3], *map(widened, given[3:]))[:, :layer.channels].contiguous()
+
+        contenders |= eager_and_compiled(padded, arguments, f"torch, {WIDER[0]} channels")
     bench.add(work, {**contenders, **eager_and_compiled(chain, arguments),
                      "torch.compile, int8 places": Compiled(with_places, placed)},
               buffers.sets, family=family, gflop=layer.gflop(bench.plan.batch), bytes=stage.bytes(bench.plan.batch),

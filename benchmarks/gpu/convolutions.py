@@ -102,41 +102,65 @@ class Ours:
         return first(self.dweight)
 
 
+class Form:
+    """A layer's arrays as kernels get them: as they are, or padded to more channels each time they are asked for."""
+
+    def __init__(self, given: Buffers, channels: int = 0) -> None:
+        self.given, self.arrays = given, given.widened(channels) if channels else given
+
+    def maps(self, i: int) -> torch.Tensor:
+        """x of set i."""
+        return self._filled(self.arrays.x[i], self.given.x[i])
+
+    def filters(self) -> torch.Tensor:
+        """The weights."""
+        return self._filled(self.arrays.weight, self.given.weight)
+
+    def _filled(self, wide: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        if wide is not given:
+            self.given.bench.run("pad_channels", wide.view(-1, wide.shape[-1]), given.view(-1, given.shape[-1]))
+        return wide
+
+    def kept(self, few: torch.Tensor, wide: torch.Tensor) -> torch.Tensor:
+        """A result without the channels that were added, in `few` where there are any."""
+        if self.arrays is self.given:
+            return first(wide)
+        channels = few.shape[-1]
+        self.given.bench.run("copy_columns", few.view(-1, channels), wide.view(-1, wide.shape[-1]), 0, 0, channels)
+        return first(few)
+
+
+def is_narrow(layer: Conv) -> bool:
+    """Whether padding its channels may pay: a first layer."""
+    return layer.groups == 1 and layer.channels % WIDER[0] != 0
+
+
 class Padded(Ours):
     """The same with channels padded inside the time, from arrays of few channels and to them."""
 
     def __init__(self, buffers: Buffers, number: int, channels: int) -> None:
-        super().__init__(buffers.widened(channels), number)
-        self.given = buffers
-        self.narrow = results(buffers.x)
-        self.few = self.bench.empty(*buffers.weight.shape)
-
-    def _widen(self, wide: torch.Tensor, given: torch.Tensor) -> None:
-        self.bench.run("pad_channels", wide.view(-1, wide.shape[-1]), given.view(-1, given.shape[-1]))
-
-    def _narrow(self, given: torch.Tensor, wide: torch.Tensor) -> torch.Tensor:
-        channels = given.shape[-1]
-        self.bench.run("copy_columns", given.view(-1, channels), wide.view(-1, wide.shape[-1]), 0, 0, channels)
-        return first(given)
+        self.form = Form(buffers, channels)
+        super().__init__(self.form.arrays, number)
+        self.narrow, self.few = results(buffers.x), self.bench.empty(*buffers.weight.shape)
 
     def forward(self, i: int) -> torch.Tensor:
         """Both factors padded, then y."""
-        self._widen(self.x[i], self.given.x[i])
-        self._widen(self.weight, self.given.weight)
+        self.form.maps(i)
+        self.form.filters()
         return super().forward(i)
 
     def input_gradient(self, i: int) -> torch.Tensor:
         """Filters padded, then dx, of which few channels are kept."""
-        self._widen(self.weight, self.given.weight)
+        self.form.filters()
         super().input_gradient(i)
         count = len(self.dy[i])
-        return self._narrow(self.narrow[count], self.dx[count])
+        return self.form.kept(self.narrow[count], self.dx[count])
 
     def weight_gradient(self, i: int) -> torch.Tensor:
         """Maps padded, then dw, of which few channels are kept."""
-        self._widen(self.x[i], self.given.x[i])
+        self.form.maps(i)
         super().weight_gradient(i)
-        return self._narrow(self.few, self.dweight)
+        return self.form.kept(self.few, self.dweight)
 
 
 class CuDNN:
@@ -182,7 +206,7 @@ def rows(bench: Bench, name: str, layer: Conv, precision: Precision, family: str
     title = f"{name} {layer.window[0]}x{layer.window[1]} s{layer.stride[0]} {layer.channels}->{layer.filters}"
     title += f" g{layer.groups}" if layer.groups > 1 else ""
     ours, peer = numbered(buffers, precision), {"cuDNN": CuDNN(buffers)}
-    narrow = layer.groups == 1 and layer.channels % WIDER[0] != 0
+    narrow = is_narrow(layer)
     inside = {**ours, **peer}
     if narrow:
         inside |= {f"{label}, {channels} channels": Padded(buffers, number, channels)

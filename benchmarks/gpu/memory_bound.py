@@ -8,7 +8,8 @@ import math
 import torch
 
 from . import peers
-from .bench import Bench, Call, Compiled, Launched, eager_and_compiled, first
+from .bench import Bench, Compiled, Launched, eager_and_compiled, first
+from .device import Call
 from .plan import BFLOAT16, STRICT, Plan, Pool, Precision
 from .rows import OURS
 
@@ -40,7 +41,7 @@ def pooling(bench: Bench, name: str, pool: Pool, precision: Precision) -> None:
     sets = bench.sets(moved)
     x = bench.random(batch, pool.height, pool.width, pool.channels, sets=sets + 1, dtype=precision.dtype)
     dy = bench.random(batch, rows, columns, pool.channels, sets=sets + 1, dtype=precision.dtype)
-    x[sets].copy_(torch.randint(0, 4, x[sets].shape))
+    x[sets].copy_(torch.randint(0, 4, x[sets].shape, device=x[sets].device))
     y, dx = ([torch.full_like(each, math.nan) for each in given] for given in (dy, x))
     switches = [bench.empty(*each.shape, dtype="uint8") for each in dy]
     window = (pool.window, pool.stride, (0, 0))

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ..tables import shown
-from .plan import BFLOAT16, STRICT, TF32, Plan, Precision
+from .groups import GROUPS
+from .plan import Plan
 from .rows import OURS, Row, merged
 from .targets import verdicts
 
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
 RESULTS = Path(__file__).parents[1] / "results"
-PLACE = re.compile(r"(<!-- (?P<what>floors|measured) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (?P<what>groups|floors|measured) -->\n).*?(<!-- end -->)", re.DOTALL)
 PICTURE = "pictures/gpu-roofline.png"
 NOTHING = """\
 Nothing yet: no kernel of zfcore has run on a device, so no figure of one stands here. When results lie in
@@ -28,13 +29,19 @@ roofline picture here.
 """
 # NVIDIA's data sheet of the H200 SXM (dense, without sparsity): what it promises, which nothing reaches.
 BYTES = 4.8e12  # a second
-OPERATIONS = {"bfloat16": 989e12, "tf32": 494e12, "float32": 67e12}
-COLUMNS = (BFLOAT16, TF32, STRICT)
+# Columns: operations a second, and bytes of a number. tf32x3: three products in tf32 for one of float32's accuracy.
+RATES = {"16 bits": (989e12, 2), "tf32": (494e12, 4), "tf32x3": (494e12 / 3, 4), "float32": (67e12, 4)}
 
 
-def floor(gflop: float, moved: float, precision: Precision) -> str:
+def order() -> str:
+    """The groups as they run."""
+    return markdown(["group", "rows", "estimated s", "what to read it for"], (
+        [f"`{group.name}`", group.about, str(group.seconds), group.why] for group in GROUPS.values()))
+
+
+def floor(gflop: float, moved: float, rate: float) -> str:
     """Microseconds that no kernel can undercut; M where memory decides."""
-    computing, moving = gflop * 1e9 / OPERATIONS[precision.name], moved / BYTES
+    computing, moving = gflop * 1e9 / rate, moved / BYTES
     return f"{shown(1e6 * max(computing, moving))}{' M' if moving > computing else ''}"
 
 
@@ -47,10 +54,10 @@ def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def floors(plan: Plan | None = None) -> str:
     """Tables of the benchmark's own shapes."""
     plan = plan or Plan()
-    batch, names = plan.batch, [each.name for each in COLUMNS]
+    batch, names = plan.batch, list(RATES)
 
     def cells(layer: Any) -> list[str]:
-        return [floor(layer.gflop(batch), layer.bytes(batch, each.size), each) for each in COLUMNS]
+        return [floor(layer.gflop(batch), layer.bytes(batch, size), rate) for rate, size in RATES.values()]
 
     layers = [[name, f"{layer.channels}->{layer.filters}, {'x'.join(map(str, layer.window))}, stride {layer.stride[0]}"
                + (f", {layer.groups} groups" if layer.groups > 1 else ""), shown(layer.gflop(batch)), *cells(layer)]
@@ -60,11 +67,11 @@ def floors(plan: Plan | None = None) -> str:
     memory: list[list[str]] = []
     for name, pool in plan.pools().items():
         memory.append([f"{name} {pool.height}x{pool.width}x{pool.channels}: forward, gradient or unpooling",
-                       *(shown(1e6 * pool.bytes(batch, each.size) / BYTES) for each in (BFLOAT16, STRICT))])
+                       *(shown(1e6 * pool.bytes(batch, size) / BYTES) for size in (2, 4))])
     for name, (height, width, channels) in plan.norms().items():
         numbers = batch * height * width * channels
         memory += [[f"{name} {height}x{width}x{channels}: {way}",
-                    *(shown(1e6 * passes * numbers * each.size / BYTES) for each in (BFLOAT16, STRICT))]
+                    *(shown(1e6 * passes * numbers * size / BYTES) for size in (2, 4))]
                    for way, passes in (("forward", 2), ("gradient", 3))]
     title, net = plan.first
     parameters = sum(int(size) for size in map(_product, net.parameter_shapes().values()))
@@ -72,11 +79,9 @@ def floors(plan: Plan | None = None) -> str:
                    *(shown(1e6 * each * parameters / BYTES) for each in (22, 20))])
     stages = []
     for name, (conv, pool) in plan.stages().items():
-        moved = [each.size * (batch * (conv.inputs + pool.pooled) + conv.weights) + batch * pool.pooled
-                 for each in COLUMNS]
+        numbers, places = batch * (conv.inputs + pool.pooled) + conv.weights, batch * pool.pooled
         stages.append([f"{title} {name} + ReLU + pool", shown(conv.gflop(batch)),
-                       *(floor(conv.gflop(batch), each, precision) for each, precision in zip(moved, COLUMNS,
-                                                                                              strict=True))])
+                       *(floor(conv.gflop(batch), size * numbers + places, rate) for rate, size in RATES.values())])
     return "\n".join([
         f"A direction of a layer (forward, input gradient or weight gradient), {batch} images:\n",
         markdown(["layer", "", "GFLOP", *(f"{name} µs" for name in names)], layers),
@@ -200,5 +205,5 @@ def draw(folder: Path = RESULTS, path: Path = PAGE.parent / PICTURE) -> None:
 
 def updated(text: str, folder: Path = RESULTS) -> str:
     """The page with both parts made anew."""
-    parts = {"floors": floors(), "measured": measured(*results(folder))}
+    parts = {"groups": order(), "floors": floors(), "measured": measured(*results(folder))}
     return PLACE.sub(lambda place: place[1] + parts[place["what"]] + place[3], text)

@@ -16,12 +16,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from zfcore import backends
+from zfcore import backends, checks
 from zfcore.training import SGD, CapturedStep, train_step
 
 from ..torch_networks import twin
 from .bench import Bench, LeftOut, set_tf32
-from .plan import BFLOAT16, FLOAT16, STRICT, TF32, Precision
+from .plan import BFLOAT16, FLOAT16, STRICT, TF32, Precision, variants
 from .rows import Row
 
 RATE, MOMENTUM = 1e-7, 0.9  # hundreds of steps leave the loss where it was, so that contenders can be compared
@@ -76,15 +76,17 @@ class Ours:
 
     def contenders(self, precision: Precision) -> dict[str, Callable[[], Callable[[], float]]]:
         """Kernel by kernel, and captured; in bfloat16 the tensors between layers may be stored so, too."""
-        found = self._both("zfcore", precision, "float32")
+        found = {}
+        for label, number in variants(precision).items():
+            found |= self._both(label, checks.PRECISIONS[number], "float32")
         if precision is BFLOAT16:
-            found |= self._both("zfcore, stored in bfloat16", precision, "bfloat16")
+            found |= self._both("zfcore, stored in bfloat16", precision.name, "bfloat16")
         return found
 
-    def _both(self, name: str, precision: Precision, storage: str) -> dict[str, Callable[[], Callable[[], float]]]:
+    def _both(self, name: str, precision: str, storage: str) -> dict[str, Callable[[], Callable[[], float]]]:
         def taking(step: Callable[[], tuple[float, int]]) -> Callable[[], float]:
             def call() -> float:
-                self.net.storage, self.net.precision = storage, precision.name
+                self.net.storage, self.net.precision = storage, precision
                 return step()[0] / len(self.labels)
 
             return call

@@ -111,7 +111,7 @@ MUTANTS = [
     ("chains.cuh", "rectify && total[i] <= 0", "total[i] <= 0", 0),
     ("chains.cuh", "rounded<T>(total[i])", "total[i]", 0),
     ("chains.cuh", "|| s >= inside.right", "", 0),
-    ("chains.cuh", "height * width > cells", "height * width > cells + 1", 0),
+    ("chains.cuh", "divide_up(maps.rows, rows)", "maps.rows / rows", 0),
     ("chains_tensor", SYNC, "", 0),
     ("chains_tensor", SYNC, "", 1),
     ("chains_tensor", "lane / 4 + 8 * half", "lane / 4 * 2 + half", 0),
@@ -237,7 +237,7 @@ def operations(unit: str) -> list[str]:
     every = re.findall(r'define\("(\w+)"', (ROOT / "bindings/operations.h").read_text())
     source = (ROOT / f"csrc/{unit}.cu").read_text()
     family = unit.removesuffix("tensor") if unit.endswith("_tensor") else None
-    if family or "_image" in unit:  # the launchers that decide
+    if family or unit.startswith("chains_"):  # the launchers that decide
         source += (ROOT / f"csrc/{unit.partition('_')[0]}.cu").read_text()
     found = [name for name in every
              if re.search(rf"^void {name}\(", source, re.M) or (family and name.startswith(family))]

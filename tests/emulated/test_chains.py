@@ -9,7 +9,7 @@ from zfcore import backends
 from zfcore.geometry import output_size
 
 from .launch import run
-from .storage import STORAGES, stored
+from .storage import STORAGES, stored, wide
 from .test_tensor_cores import settings
 
 emulated = backends.get("emulated")
@@ -29,6 +29,7 @@ VECTORS = [
     ((1, 11, 9, 68), 8, (2, 3), (1, 2), 0, (2, 1), 1, (2, 2), (2, 2), (0, 0)),
     ((2, 9, 10, 32), 32, (3, 3), 1, (1, 1, 0, 2), 1, 2, (3, 2), (2, 3), (1, 0)),
     ((1, 7, 8, 12), 12, (3, 2), 2, 1, 1, 1, (2, 2), (1, 1), (1, 1)),
+    ((1, 6, 7, 18), 22, (2, 2), 1, 0, 1, 2, (2, 2), (2, 2), (0, 0)),
 ]
 # Few channels, filters in whole products: images. Several patches a block, tiles that end before the image does, phases
 # without a tap, dilation, tiles of 96 filters, as many filters as leave one line of cells to a warp.
@@ -53,6 +54,11 @@ def normal(shape, kind, seed):
     return stored(values, kind) if isinstance(kind, tuple) else values.astype(kind)
 
 
+def spoil(array):
+    """One NaN, no more: most results shall be numbers."""
+    array.reshape(-1)[7:8] = np.nan if array.dtype != np.uint16 else 0x7FC0
+
+
 def chain(case, kind):
     """Inputs and sizes of a case."""
     shape, filters, window, stride, padding, dilation, groups, pool, pool_stride, before = case
@@ -71,7 +77,7 @@ def chain(case, kind):
 def test_convolution_and_pooling(case, kind, precision):
     """The last window of each axis lies wholly in the padding where the first does not: it gives 0."""
     x, weight, bias, given, between, pooled, windows = chain(case, kind)
-    x.reshape(-1)[3::17] = np.nan if x.dtype != np.uint16 else 0x7FC0
+    spoil(x)
     expected, expected_switches = emulated.empty(pooled, x.dtype), emulated.empty(pooled, np.uint8)
     for rectified in (True, False):
         maps = emulated.empty(between, x.dtype)
@@ -82,6 +88,7 @@ def test_convolution_and_pooling(case, kind, precision):
             precision)
         np.testing.assert_array_equal(y, expected)
         np.testing.assert_array_equal(switches, expected_switches)
+        assert not y.size or np.isnan(wide(y) if y.dtype == np.uint16 else y).mean() < 0.7
 
 
 @pytest.mark.parametrize(("case", "kind", "precision"), GIVEN)
@@ -89,7 +96,7 @@ def test_unpooling_and_filtering(case, kind, precision):
     x, weight, _, given, between, pooled, windows = chain(case, kind)
     switches = np.random.default_rng(4).integers(0, windows[0][0] * windows[0][1], pooled).astype(np.uint8)
     y = normal(pooled, kind, 3)
-    y.reshape(-1)[5::61] = np.nan if x.dtype != np.uint16 else 0x7FC0
+    spoil(y)
     for last_wins, rectified in ((False, True), (True, True), (False, False)):
         maps, expected, dx = (emulated.empty(shape, x.dtype) for shape in (between, x.shape, x.shape))
         run("max_unpool", maps, y, switches, None, *windows, last_wins)
@@ -99,6 +106,7 @@ def test_unpooling_and_filtering(case, kind, precision):
         run("unpool_filter", dx, y, switches, weight, None, *windows, last_wins, rectified, between[1:3], *given,
             precision)
         np.testing.assert_array_equal(dx, expected)
+        assert not dx.size or np.isnan(wide(dx) if dx.dtype == np.uint16 else dx).mean() < 0.7
 
 
 @pytest.mark.parametrize(("case", "kind", "precision"),
@@ -133,10 +141,10 @@ def test_an_image_does_not_depend_on_its_batch(case, kind, precision):
     y, switches, dx = (emulated.empty(*shape) for shape in ((pooled, x.dtype), (pooled, np.uint8), (x.shape, x.dtype)))
 
     def both(part):
-        run("convolution_pool", y[part], switches[part], x[part], weight, bias, None, between[1:3], *given, True, *windows,
-            precision)
-        run("unpool_filter", dx[part], y[part], switches[part], weight, None, *windows, False, True, between[1:3], *given,
-            precision)
+        run("convolution_pool", y[part], switches[part], x[part], weight, bias, None, between[1:3], *given, True,
+            *windows, precision)
+        run("unpool_filter", dx[part], y[part], switches[part], weight, None, *windows, False, True, between[1:3],
+            *given, precision)
         return [array[1].copy() for array in (y, switches, dx)]
 
     for one, other in zip(both(slice(None)), both(slice(1, 2)), strict=True):

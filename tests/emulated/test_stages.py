@@ -7,9 +7,10 @@ import pytest
 
 from zfcore import Network, backends, ops
 from zfcore.geometry import Tile
-from zfcore.layers import Convolution, MaxPool, ResponseNorm
+from zfcore.layers import Convolution, Flatten, Linear, MaxPool, ResponseNorm
 from zfcore.network import stages
 from zfcore.rules import Rule
+from zfcore.training import SGD, train_step
 
 from .storage import BFLOAT16, FLOAT16, stored
 from .test_convolution import integers
@@ -119,6 +120,78 @@ def test_networks_of_other_precisions(precision, called, monkeypatch):
     assert abs(results[0] - true).max() > 0
     monkeypatch.setattr(stages, "fused", lambda ops, nodes, keep: list(nodes))
     np.testing.assert_array_equal(net(x), results[0])
+
+
+WAYS = [(storage, precision) for storage in ("float32", "float16", "bfloat16")
+        for precision in ("float32", "tf32" if storage == "float32" else storage)]
+
+
+@pytest.mark.parametrize("layers", NETWORKS)
+@pytest.mark.parametrize(("storage", "precision"), WAYS)
+def test_walks_for_gradients(layers, storage, precision, called):
+    """Of parameters and pixels, under every rule: the bits of the layers one by one, and no map between is kept."""
+    net, x = network(*layers), images()
+    net.storage, net.precision = storage, precision
+    called.clear()
+    fused = net.forward(x, cache=True, fused=True, keep=("pool1",))
+    assert "convolution_pool" in called and fused.nodes == ("conv1", "pool1", "norm1", "conv2")
+    plain = net.forward(x, cache=True, keep=("pool1",))
+    np.testing.assert_array_equal(fused.output, plain.output)
+    np.testing.assert_array_equal(net(x), plain.output)
+    np.testing.assert_array_equal(fused.kept["pool1"], plain.kept["pool1"])
+    shape = (2, *net.shapes["conv1"])
+    held = [getattr(value, "shape", None) for cache in fused.caches.values() for value in cache.values()]
+    assert plain.kept["pool1"].shape in held and shape not in held
+    signal = np.random.default_rng(2).standard_normal(plain.output.shape).astype(np.float32)
+    for rule in ("gradient", "deconvnet", "guided", LAST):
+        found, expected = (net.backward(up, {"conv2": signal, "pool1": plain.kept["pool1"]}, rule, keep=("pool1",))
+                           for up in (fused, plain))
+        assert list(found.gradients) == list(expected.gradients)
+        for name, array in (found.gradients | found.kept | {"input": found.input}).items():
+            np.testing.assert_array_equal(array, (expected.gradients | expected.kept | {"input": expected.input})[name])
+    called.clear()
+    below = net.backward(fused, signal, inputs=False)
+    assert below.input is None and "unpool_filter" not in called
+    expected = net.backward(plain, signal).gradients["conv1.weight"]
+    np.testing.assert_array_equal(below.gradients["conv1.weight"], expected)
+    assert "conv1.weight" not in net.backward(fused, signal, parameters=("conv2",)).gradients
+    for name in ("conv1", "conv1.pre") if layers[0].activation else ("conv1",):
+        with pytest.raises(ValueError, match=f"backward: keep is '{name}'; allowed: a tensor outside the fused stage"):
+            net.backward(fused, signal, keep=(name,))
+        with pytest.raises(ValueError, match="backward: signal is 'conv1'; allowed: one of 'pool1', 'norm1', 'conv2'"):
+            net.backward(fused, {name: np.zeros(shape, np.float32)})
+
+
+@pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+@pytest.mark.parametrize("frozen", [(), ("conv1",), ("pool1",)])
+def test_training_steps(storage, frozen, called, monkeypatch):
+    """The parameters and losses of the layers one by one."""
+    results = []
+    for plain in (False, True):
+        if plain:
+            monkeypatch.setattr(stages, "fused", lambda ops, nodes, keep: list(nodes))
+        net = network(*NETWORKS[0])
+        net.add("flat", Flatten())
+        net.add("fc3", Linear(5))
+        net.storage, optimizer = storage, SGD(learning_rate=0.05, radius=0.1)
+        net.initialize(0)
+        called.clear()
+        losses = [train_step(net, images(3) + step, np.array([0, 4, 2]), optimizer, frozen=frozen) for step in range(3)]
+        assert ("convolution_pool" in called) is not plain
+        results.append((losses, {name: array.copy() for name, array in net.parameters().items()}))
+    assert results[0][0] == results[1][0]
+    for name, array in results[0][1].items():
+        np.testing.assert_array_equal(results[1][1][name], array)
+    moved = (results[0][1]["conv1.weight"] != network(*NETWORKS[0]).parameters()["conv1.weight"]).any()
+    assert moved == ("conv1" not in frozen)
+
+
+def test_large_windows(called):
+    """Of more than 64 cells are not fused, whatever the storage."""
+    net = network(Convolution(6, 3, activation="relu"), MaxPool(9, 2))
+    for net.storage in ("float32", "bfloat16"):
+        net(images())
+    assert not called & CHAINS
 
 
 @pytest.mark.parametrize(("precision", "short"), [

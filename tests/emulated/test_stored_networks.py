@@ -42,7 +42,7 @@ from zfcore.training.recipes import Recipe
 from .storage import BFLOAT16, FLOAT16, stored, wide
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from layer_networks import CASES, filled, unpooling  # noqa: E402
+from layer_networks import CASES, chain, filled, unpooling  # noqa: E402
 
 STORAGES = {"float16": FLOAT16, "bfloat16": BFLOAT16}
 storages = pytest.mark.parametrize("storage", STORAGES)
@@ -115,6 +115,7 @@ def test_every_layer(name, storage):
         layers[node.name] = weighted(node.layer, storage)
         y, caches[node.name] = layers[node.name].forward(numba, *(up.kept[each] for each in node.inputs), run=Run())
         expected = numbers(y, storage) if node.name in read or node.layer.short else y
+        assert node.name not in read or (up.kept[node.name] == numbers(up.kept[node.name], storage)).all()
         terms = node.inputs if isinstance(node.layer, Add) else ()  # whose sums are rounded one by one
         near(up.kept[node.name], expected, sum((np.abs(up.kept[each]) for each in terms), np.abs(y)), storage)
 
@@ -134,6 +135,7 @@ def test_every_layer(name, storage):
                     parts.setdefault(each, []).append(numbers(dx, storage))
         assert set(parts) == set(down.kept)
         for each, several in parts.items():
+            np.testing.assert_array_equal(down.kept[each], numbers(down.kept[each], storage))
             near(down.kept[each], sum(several[::-1]), len(several) * sum(map(np.abs, several)), storage)
 
 
@@ -192,6 +194,35 @@ def test_precisions(monkeypatch):
         net(x)
     net.storage, net.precision = "float32", None
     assert net.precision == "float32"
+
+
+@storages
+def test_images_of_three_channels(storage, monkeypatch):
+    """Convolved by four on tensor cores, the last one zero; gradients and signals have three."""
+    seen, launch = [], emulated.convolution_forward
+
+    def watched(*arguments):
+        seen.append(arguments[1].shape[-1])
+        launch(*arguments)
+
+    monkeypatch.setattr(emulated, "convolution_forward", watched)
+    results = {}
+    for channels, precision, used in ((3, None, 4), (3, "float32", 3), (4, None, 4), (1, None, 1)):
+        net = on("emulated", filled(chain(Convolution(8, 3, activation="relu"), Convolution(8, 3),
+                                          shape=(9, 8, channels))), storage, precision)
+        up = net.forward(images(net), cache=True)
+        down = net.backward(up, np.ones_like(up.output))
+        assert seen == [used, 8]
+        assert down.input.shape == (2, 9, 8, channels)
+        assert down.gradients["layer0.weight"].shape == (8, 3, 3, channels)
+        assert down.gradients["layer0.weight"].flags.c_contiguous
+        results[channels, precision] = up.output, down.input, down.gradients["layer0.weight"]
+        seen.clear()
+    for four, three in zip(results[3, None], results[3, "float32"], strict=True):
+        np.testing.assert_allclose(four, three, rtol=0, atol=4 * STORAGES[storage][3] * np.abs(three).max())
+    grouped = chain(Convolution(6, 3, groups=3), shape=(9, 8, 3))
+    on("emulated", filled(grouped), storage)(images(grouped))
+    assert seen == [3]
 
 
 @storages
@@ -352,6 +383,10 @@ def test_changed_parameters():
     assert copy.deepcopy(net)._rounded is None
     net.storage = "bfloat16"
     net(x[:3])
+    layer = net.nodes["fc2"].layer
+    own, layer.parameters["weight"] = layer.parameters["weight"], np.zeros_like(layer.parameters["weight"])
+    assert (net(x[:3]) != first).any()  # another array than the one that was rounded
+    layer.parameters["weight"] = own
     net.thaw()
     assert net._rounded is None
     net.nodes["fc3"].layer.parameters["weight"] *= 2

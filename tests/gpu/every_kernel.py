@@ -97,6 +97,16 @@ def further(cuda: Any) -> None:
         wide = np.float32
         room = cuda.empty(cuda.extension.weight_gradient_workspace(weight, y, x, *sizes), wide)
         run("convolution_weight_gradient", cuda.empty(weight.shape, wide), room, y, x, *sizes, precision)
+        for channels in (16, 3):  # maps, and an image
+            part = ((9, 10), *sizes)
+            maps, first = (cuda.empty((*target.shape[:3], channels), dtype) for target in (x, weight))
+            maps[...], first[...] = x[..., :channels], weight[..., :channels]
+            for count in (40, 32):
+                pooled = cuda.empty((2, 4, 4, count), dtype), cuda.empty((2, 4, 4, count), np.uint8)
+                run("convolution_pool", *pooled, maps, first[:count], None, None, *part, True, (3, 3), (2, 2), (0, 0),
+                    precision)
+                run("unpool_filter", cuda.empty(maps.shape, dtype), *pooled, first[:count], None, (3, 3), (2, 2),
+                    (0, 0), False, True, *part, precision)
         rows, filters = x.reshape(4, 720), weight.reshape(8, 720)
         y, room = cuda.empty((4, 8), dtype), cuda.empty(cuda.extension.linear_workspace(4, 8, 720, precision), wide)
         run("linear_forward", y, room, rows, filters, None, True, precision)

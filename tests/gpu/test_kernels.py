@@ -67,6 +67,49 @@ def test_a_row_of_a_linear_layer_is_its_own(cuda, precision):
         np.testing.assert_array_equal(cuda.to_numpy(down), dx[begin:end])
 
 
+# An image of three channels, whose window no product divides; one of eight, dilated; maps of vectors, and of none.
+CHAINS = [((2, 37, 35, 3), (96, 7, 7), {"stride": 2, "padding": 1}, 3),
+          ((2, 18, 17, 8), (80, 3, 3), {"dilation": 2}, 2),
+          ((2, 13, 12, 32), (72, 3, 3), {"padding": 1}, 3),
+          ((1, 11, 9, 66), (9, 3, 2), {"stride": (2, 1)}, 2)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float16", "bfloat16"])
+@pytest.mark.parametrize(("shape", "filters", "sizes", "window"), CHAINS)
+def test_chains_have_the_bits_of_their_operations(cuda, shape, filters, sizes, window, precision):
+    """Up and down; windows that share cells are read one after another, or the last one's value stays."""
+    generator = np.random.default_rng(1)
+
+    def normal(*size):
+        array = cuda.asarray(generator.standard_normal(size).astype(np.float32))
+        if precision == "bfloat16":
+            return ops.Bfloat16.rounded(array, cuda)
+        if precision != "float16":
+            return array
+        short = cuda.empty(size, np.float16)
+        cuda.convert(short, array)
+        return short
+
+    def numbers(array):
+        return cuda.to_numpy(array.bits if isinstance(array, ops.Bfloat16) else array)
+
+    x, weight, bias = normal(*shape), normal(*filters, shape[3]), normal(filters[0])
+    run, pool = {**sizes, "precision": precision}, {"window": window, "stride": 2}
+    chain = {**run, "window": window, "window_stride": 2}
+    for activation in ("relu", None):
+        maps = ops.convolution(x, weight, bias, activation=activation, **run)
+        expected, places = ops.max_pool(maps, **pool)
+        y, switches = ops.convolution_pool(x, weight, bias, activation=activation, **chain)
+        np.testing.assert_array_equal(numbers(y), numbers(expected))
+        np.testing.assert_array_equal(cuda.to_numpy(switches), cuda.to_numpy(places))
+    signal = normal(*y.shape)
+    for overlap in ("sum", "last"):
+        unpooled = ops.relu(ops.max_unpool(signal, switches, maps.shape, overlap=overlap, **pool))
+        expected = ops.convolution_input_gradient(unpooled, weight, shape, **run)
+        dx = ops.unpool_filter(signal, switches, weight, shape, maps.shape[1:3], overlap=overlap, rectify=True, **chain)
+        np.testing.assert_array_equal(numbers(dx), numbers(expected))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(5, 3, 3, 4), (1, 1), (7, 300), (300, 5)])
 def test_updates(cuda, shape, dtype):

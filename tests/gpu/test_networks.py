@@ -141,6 +141,13 @@ def test_the_first_stage(cuda):
     signal = np.zeros_like(cache.output)
     signal[0, 2, 2, 3] = 1
     np.testing.assert_array_equal(net.backward(cache, signal, "deconvnet", parameters=False).input[0], found)
+    for net.storage in ("float32", "bfloat16"):
+        fused, single = (net.forward(images(), cache=True, fused=together) for together in (True, False))
+        np.testing.assert_array_equal(fused.output, single.output)
+        expected = net.backward(single, np.ones_like(up.output))
+        down = net.backward(fused, np.ones_like(up.output))
+        for name, gradient in (expected.gradients | {"input": expected.input}).items():
+            np.testing.assert_array_equal((down.gradients | {"input": down.input})[name], gradient)
 
 
 def test_an_image_does_not_depend_on_its_batch(cuda):

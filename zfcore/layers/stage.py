@@ -18,13 +18,18 @@ class _Stage(Layer):
     """Convolution, ReLU if it has one, max pool: up in one operation, down in another.
 
     The bits of the two layers: a value that reaches a cell is its window's maximum, so the pooled map knows
-    whether the cell was above zero. There are no gradients of parameters, and `run.tile` is that of the maps between.
+    whether the cell was above zero. The parameters are the convolution's, and `run.tile` is that of the maps between.
+    Only gradients of filters make a map between, of the signal, for as long as they are computed.
     """
 
     shares: ClassVar[bool] = True
+    short = True
 
     convolution: Convolution
     pool: MaxPool
+
+    def __post_init__(self) -> None:
+        self.parameters = self.convolution.parameters
 
     def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
         x, layer, pool = inputs[0], self.convolution, self.pool
@@ -34,23 +39,41 @@ class _Stage(Layer):
                                  "groups": layer.groups, "window": pool._window, "window_stride": pool._stride,
                                  "tile": run.tile, "window_padding": 0 if run.tile else pool._padding(size),
                                  "precision": run.precision}
-        weight, bias = layer.parameters["weight"], layer.parameters.get("bias")
+        weight, bias = self.parameters["weight"], self.parameters.get("bias")
         y, switches = ops.convolution_pool(x, weight, bias, activation=layer.activation,
                                            ceil_mode=pool.ceil_mode and not run.tile, **sizes)
-        return y, {"y": y if layer.activation else None, "switches": switches, "shape": x.shape, "between": size,
-                   "sizes": sizes}
+        return y, {"x": x if run.parameters else None, "y": y if layer.activation else None, "switches": switches,
+                   "shape": x.shape, "between": size, "sizes": sizes}
 
     def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
                  inputs: bool = True, pre: Any = None) -> tuple[tuple[Any, ...], Gradients]:
-        if not inputs:
+        if not inputs and not parameters:
             return (None,), {}
         rectified = self.convolution.activation is not None
         if rectified and rule.relu != "deconvnet":
             dy = ops.relu_backward(dy, cache["y"], rule="gradient")
-        signal = ops.unpool_filter(dy, cache["switches"], self.convolution.parameters["weight"], tuple(cache["shape"]),
-                                   cache["between"], overlap=rule.overlap,
-                                   rectify=rectified and rule.relu != "gradient", **cache["sizes"])
-        return (signal,), {}
+        rectify = rectified and rule.relu != "gradient"
+        gradients = self._gradients(ops, dy, cache, rule, rectify) if parameters else {}
+        if not inputs:
+            return (None,), gradients
+        signal = ops.unpool_filter(dy, cache["switches"], self.parameters["weight"], tuple(cache["shape"]),
+                                   cache["between"], overlap=rule.overlap, rectify=rectify, **cache["sizes"])
+        return (signal,), gradients
+
+    def _gradients(self, ops: Any, dy: Any, cache: Cache, rule: Rule, rectify: bool) -> Gradients:
+        """Of the parameters, from the signal at the pooled maps."""
+        sizes, weight, pool = dict(cache["sizes"]), self.parameters["weight"], self.pool
+        padding, tile = sizes.pop("window_padding"), sizes.pop("tile")
+        del sizes["window"], sizes["window_stride"]
+        maps = (cache["shape"][0], *cache["between"], self.convolution.filters)
+        signal = ops.max_unpool(dy, cache["switches"], maps, window=pool._window, stride=pool._stride, padding=padding,
+                                overlap=rule.overlap, trusted=True, tile=tile)
+        if rectify:
+            signal = ops.relu(signal)
+        gradients = {"weight": ops.convolution_weight_gradient(signal, cache["x"], weight.shape, **sizes)}
+        if self.convolution.bias:
+            gradients["bias"] = ops.channel_sum(signal)
+        return gradients
 
     def _between(self, shape: Sequence[int], padding: Sequence[int]) -> tuple[int, int]:
         """(P, Q) of the maps between."""

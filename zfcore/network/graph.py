@@ -198,7 +198,7 @@ class Network(Freezable, Arithmetic):
 
     def forward(self, x: Any, keep: Collection[str] = (), cache: bool = False, training: bool = False, *,
                 to: str | None = None, parameters: bool = True, frozen: Collection[str] = (), seed: int = 0,
-                step: int = 0) -> Forward:
+                step: int = 0, fused: bool = False) -> Forward:
         """Walk up.
 
         Parameters
@@ -212,6 +212,9 @@ class Network(Freezable, Arithmetic):
         parameters : whether `backward` will want parameter gradients; without them caches are smaller
         frozen : layers that run as at inference in a training pass too; without parameter gradients
         seed, step : of dropout: another step drops other units
+        fused : with caches too, the image's convolution and the max pool that alone reads it are one, where the backend
+            has kernels for that: the same bits, and nothing of the map between is kept, so that `backward` knows no
+            signal there
 
         Returns
         -------
@@ -227,11 +230,12 @@ class Network(Freezable, Arithmetic):
         self._check_parameters(nodes)
         run = Run(training=training, parameters=cache and parameters, seed=seed, step=step,
                   algorithm=self.algorithm, precision=self.precision)
-        if not cache and self.storage == "float32":
+        if fused or not cache:
             nodes = stages.fused(self.ops, nodes, {*keep, top})
         result = walk.up(self.ops, stored.rounded(self._enter("forward", x)), stored.nodes(nodes, self._readable()),
                          keep={*keep, top}, cache=cache, run=run, frozen=frozen)
-        result.tensor, result.host, result.storage = top, isinstance(x, np.ndarray), stored.name
+        result.tensor, result.host = top, isinstance(x, np.ndarray)
+        result.storage, result.walked = stored.name, tuple(nodes)
         result.kept = {name: stored.widened(array) for name, array in result.kept.items()}
         if result.host:
             result.kept = {name: self.ops.backend.to_numpy(array) for name, array in result.kept.items()}
@@ -274,16 +278,20 @@ class Network(Freezable, Arithmetic):
         if not forward.caches:
             raise ValueError("backward: the forward pass has no caches; allowed: a pass with cache=True")
         seeds = dict(signal) if isinstance(signal, Mapping) else {forward.tensor: signal}
-        nodes = [self.nodes[name] for name in forward.nodes]
+        nodes = forward.walked
+        known = [*(node.name for node in nodes), IMAGE]
+        inside = set(forward.nodes).difference(known)  # of a fused stage
         for name, array in seeds.items():
             shape = self.tensor_shape(name)
-            checks.one_of("backward", "signal", tensor_node(name)[0], [*forward.nodes, IMAGE])
+            checks.one_of("backward", "signal", tensor_node(name)[0], known)
             checks.shape("backward", f"signal[{name!r}]", array, (forward.batch, *shape))
         keep = (keep,) if isinstance(keep, str) else tuple(keep)
         for name in keep:
             self.tensor_shape(name)
+            checks.require(tensor_node(name)[0] not in inside, "backward", "keep", name,
+                           "a tensor outside the fused stage, or a walk up with fused=False")
         if isinstance(parameters, bool):
-            chosen = [node.name for node in nodes] if parameters else []
+            chosen = list(forward.nodes) if parameters else []
         else:
             chosen = [parameters] if isinstance(parameters, str) else list(parameters)
             for name in chosen:

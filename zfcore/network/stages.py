@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..layers import Convolution, MaxPool
 from ..layers.stage import _Stage
+from ..ops.chains import LARGEST
 from ..units import PRE
 from .walk import IMAGE, Node
 
@@ -14,8 +16,8 @@ from .walk import IMAGE, Node
 def fused(ops: Any, nodes: Sequence[Node], keep: Collection[str]) -> list[Node]:
     """The nodes, a convolution of the image and the max pool that alone reads it as one of them.
 
-    For walks whose convolutions are direct, without gradients of parameters and without
-    signals that enter or leave between the two; the bits are those of the two layers.
+    For walks whose convolutions are direct and whose signals neither enter nor leave between the two; the bits are
+    those of the two layers.
 
     Parameters
     ----------
@@ -29,7 +31,8 @@ def fused(ops: Any, nodes: Sequence[Node], keep: Collection[str]) -> list[Node]:
     for node in nodes:
         readers = [other for other in nodes if node.name in other.inputs]
         if (type(node.layer) is Convolution and node.inputs == (IMAGE,) and len(readers) == 1
-                and type(readers[0].layer) is MaxPool and not {node.name, node.name + PRE} & set(keep)):
+                and type(readers[0].layer) is MaxPool and math.prod(readers[0].layer._window) <= LARGEST
+                and not {node.name, node.name + PRE} & set(keep)):
             pairs[readers[0].name] = node
     below = {node.name for node in pairs.values()}
     result = []

@@ -16,11 +16,11 @@ import numpy as np
 
 from .. import checks
 from ..backends.bfloat16 import Bfloat16
-from ..layers import Layer, Run
+from ..layers import Convolution, Layer, Run
 from ..layers.base import INFERENCE, Cache, Gradients
 from ..ops import storage
 from ..rules import GRADIENT, Rule
-from .walk import Node
+from .walk import IMAGE, Node
 
 
 class Arithmetic:
@@ -108,7 +108,29 @@ class Storage:
         """
         if self.name == "float32":
             return list(nodes)
-        return [replace(node, layer=_Stored(node.name, node.layer, self, node.name in read)) for node in nodes]
+        return [replace(node, layer=_Stored(node.first.name, self._for_copies(node), self, node.name in read))
+                for node in nodes]
+
+    def _for_copies(self, node: Node) -> Layer:
+        """The node's layer, with four channels where it is a convolution of the image's three."""
+        first = node.first.layer
+        if node.inputs == (IMAGE,) and type(first) is Convolution and first.groups == 1:
+            if first.parameters["weight"].shape[3] == 3:
+                return _Padded(node.layer, self)
+        return node.layer
+
+    def padded(self, array: Any) -> Any:
+        """An array (..., 3) as (..., 4), the last ones zero."""
+        short = getattr(array, "bits", array)
+        made = self.backend.empty((*short.shape[:-1], 4), short.dtype)
+        self.backend.pad_channels(made.reshape(-1, 4), self.backend.asarray(short).reshape(-1, 3))
+        return Bfloat16(made) if isinstance(array, Bfloat16) else made
+
+    def first_three(self, array: Any) -> Any:
+        """The first three channels of an array (..., 4)."""
+        if isinstance(array, Bfloat16):
+            return Bfloat16(self.backend.asarray(array.bits[..., :3]))
+        return self.backend.asarray(array[..., :3])
 
     def weighted(self, name: str, layer: Layer) -> Layer:
         """A layer that takes 16 bits, with its weights in them; biases stay, since sums begin with them."""
@@ -126,12 +148,48 @@ class Storage:
 
 
 @dataclass
+class _Padded(Layer):
+    """A convolution of an image of three channels, alone or in a stage, by four of them, the last ones zero.
+
+    Tensor cores' kernels copy asynchronously, which a device does by four bytes at least: numbers of 16 bits that
+    begin anywhere, as those of three channels do, could only be loaded and stored one by one. Plain arithmetic is left
+    alone.
+    """
+
+    layer: Layer
+    storage: Storage
+
+    short = True
+
+    def __post_init__(self) -> None:
+        self.parameters, self.activation = self.layer.parameters, self.layer.activation
+
+    def forward(self, ops: Any, *inputs: Any, run: Run = INFERENCE) -> tuple[Any, Cache]:
+        x, weight, four = inputs[0], self.parameters["weight"], run.precision != "float32"
+        if four:
+            x, weight = self.storage.padded(x), self.storage.padded(weight)
+        layer = copy.copy(self.layer)
+        layer.parameters = {**self.parameters, "weight": weight}
+        y, cache = layer.forward(ops, x, run=run)
+        return y, {**cache, "convolution": layer, "four": four}
+
+    def backward(self, ops: Any, dy: Any, cache: Cache, rule: Rule = GRADIENT, parameters: bool = True,
+                 inputs: bool = True, pre: Any = None) -> tuple[tuple[Any, ...], Gradients]:
+        layer: Layer = cache["convolution"]
+        (dx,), gradients = layer.backward(ops, dy, cache, rule, parameters, inputs, pre)
+        if cache["four"]:
+            dx = None if dx is None else self.storage.first_three(dx)
+            gradients |= {name: self.storage.first_three(gradients[name]) for name in {"weight"} & set(gradients)}
+        return (dx,), gradients
+
+
+@dataclass
 class _Stored(Layer):
     """A layer among tensors of a storage.
 
     Parameters
     ----------
-    name, layer : of its node
+    name, layer : of its node, or of the part with the parameters
     storage : the walk's
     read : whether a layer reads the output: what no layer reads, as a network's probabilities, need not be rounded
     """

@@ -35,7 +35,7 @@ class Node:
 
     @property
     def first(self) -> Node:
-        """The part that reads the inputs, for a frame; most nodes have no others."""
+        """The part that reads the inputs and has the parameters; most nodes have no others."""
         return self.parts[0] if self.parts else self
 
     @property
@@ -78,6 +78,7 @@ class Forward:
     batch : number of images
     host : whether the images came as NumPy's, so that arrays of the walk down go back as such
     storage : what the tensors in the caches are made of; `output` and `kept` are float32 (or float64) always
+    walked : the layers themselves, with the first stage as one where it was fused
     """
 
     output: Any
@@ -88,6 +89,7 @@ class Forward:
     batch: int = 0
     host: bool = False
     storage: str = "float32"
+    walked: tuple[Node, ...] = ()
 
 
 @dataclass
@@ -127,7 +129,7 @@ def up(ops: Any, x: Any, nodes: Sequence[Node], *, keep: Collection[str] = (), c
         inputs = [frame.enter(ops, node.first, index, tensors[name]) for index, name in enumerate(node.inputs)]
         own = replace(run, pre=node.name + PRE in keep, tile=frame.tile(node.last),
                       seed=layer_seed(run.seed, node.name) if run.training else 0)
-        if node.name in frozen:
+        if node.first.name in frozen:
             own = replace(own, training=False, parameters=False)
         y, remembered = node.layer.forward(ops, *inputs, run=own)
         tensors[node.name] = result.output = y = frame.leave(ops, node.last, y)
@@ -165,7 +167,7 @@ def down(ops: Any, nodes: Sequence[Node], caches: Mapping[str, Any], seeds: Mapp
     wanted |= {name.removesuffix(PRE) for name in keep}
     leads: set[str] = set(wanted)
     for node in nodes:
-        if node.name in parameters or leads.intersection(node.inputs):
+        if node.first.name in parameters or leads.intersection(node.inputs):
             leads.add(node.name)
     signals: dict[str, list[Any]] = {name: [signal] for name, signal in seeds.items()}
     result = Backward()
@@ -189,9 +191,9 @@ def down(ops: Any, nodes: Sequence[Node], caches: Mapping[str, Any], seeds: Mapp
             result.kept[node.name + PRE] = below = layer.rectified(ops, signal, cache, rule, below)
             signal = None
         further = bool(leads.intersection(node.inputs))
-        dxs, gradients = layer.backward(ops, signal, cache, rule, node.name in parameters, further, below)
+        dxs, gradients = layer.backward(ops, signal, cache, rule, node.first.name in parameters, further, below)
         for name, gradient in gradients.items():
-            result.gradients[f"{node.name}.{name}"] = gradient
+            result.gradients[f"{node.first.name}.{name}"] = gradient
         for index in reversed(range(len(node.inputs))):
             producer = node.inputs[index]
             if dxs[index] is not None and producer in leads:

@@ -33,7 +33,7 @@ class CapturedStep:
     The first call takes its step kernel by kernel and then records one; further calls copy the batch, the labels
     and what changes from step to step (learning rates, Adam's corrections, dropout's counter) to where the recorded
     kernels read them, launch it, and read the losses. Where the network or the optimizer has other arrays than the
-    recorded ones (a checkpoint was loaded), a step is recorded anew.
+    recorded ones (a checkpoint was loaded), or the network another storage or precision, a step is recorded anew.
 
     A step whose loss is not finite is not taken, as with `train_step`: its rates become NaN on the device, and
     the update's kernels then write nothing.
@@ -57,6 +57,7 @@ class CapturedStep:
         self._recording: Any = make()
         self._results: Any = None  # losses and probabilities of the last launch
         self._changed: list[Any] = []
+        self._arithmetic: tuple[str, str] | None = None
 
     def fits(self, batch: Any) -> bool:
         """Whether a batch has the recorded step's shape; before the first step any has."""
@@ -84,7 +85,11 @@ class CapturedStep:
         parameters = self.net.parameters()
         self.optimizer.make_room(self.net.ops, self._moving())  # it outlives the recording's own memory
         arrays = [*parameters.values(), *self.optimizer.state.values()]  # what a step changes
-        recorded = len(arrays) == len(self._changed) and all(map(operator.is_, arrays, self._changed))
+        arithmetic = self.net.storage, self.net.precision
+        recorded = (len(arrays) == len(self._changed) and all(map(operator.is_, arrays, self._changed))
+                    and arithmetic == self._arithmetic)
+        if not recorded:
+            require_trainable(self.net, where)
         with self._recording.running():
             for target, values in ((self._batch, batch), (self._labels, np.asarray(labels, np.int64)),
                                    (self._counter, np.array([step], np.uint64)), (self._numbers, self._current())):
@@ -93,7 +98,7 @@ class CapturedStep:
                 loss, probabilities = self._read(*self._walk())
                 taken = self.optimizer.steps
                 self._results = self._recording.record(self._walk)  # after a step: memory and kernels are there
-                self.optimizer.steps, self._changed = taken, arrays
+                self.optimizer.steps, self._changed, self._arithmetic = taken, arrays, arithmetic
             else:
                 self._recording.launch()
                 self.optimizer.steps += 1
@@ -133,7 +138,7 @@ class CapturedStep:
         """The step's kernels; losses and probabilities, before the step."""
         net, ops = self.net, self.net.ops
         forward = net.forward(self._batch, to=net.logits, cache=True, training=True, seed=self.seed, step=self._counter,
-                              frozen=self.frozen)
+                              frozen=self.frozen, fused=True)
         losses, probabilities = ops.softmax_cross_entropy(forward.output, self._labels, trusted=True)
         ops.backend.guard_settings(self._guarded, self._numbers, losses)
         signal = ops.softmax_cross_entropy_gradient(probabilities, self._labels, trusted=True)

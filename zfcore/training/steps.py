@@ -78,7 +78,7 @@ def train_step(net: Network, batch: Any, labels: np.ndarray, optimizer: Optimize
     ops = net.ops
     batch = ops.backend.asarray(batch)
     forward = net.forward(batch, keep=keep, to=net.logits, cache=True, training=True, seed=seed, step=step,
-                          frozen=frozen)
+                          frozen=frozen, fused=True)
     if walked is not None:
         walked(forward.kept)
         forward.kept.clear()  # their memory is for the walk down
