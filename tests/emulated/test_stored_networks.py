@@ -115,6 +115,7 @@ def test_every_layer(name, storage):
         layers[node.name] = weighted(node.layer, storage)
         y, caches[node.name] = layers[node.name].forward(numba, *(up.kept[each] for each in node.inputs), run=Run())
         expected = numbers(y, storage) if node.name in read or node.layer.short else y
+        assert node.name not in read or (up.kept[node.name] == numbers(up.kept[node.name], storage)).all()
         terms = node.inputs if isinstance(node.layer, Add) else ()  # whose sums are rounded one by one
         near(up.kept[node.name], expected, sum((np.abs(up.kept[each]) for each in terms), np.abs(y)), storage)
 
@@ -134,6 +135,7 @@ def test_every_layer(name, storage):
                     parts.setdefault(each, []).append(numbers(dx, storage))
         assert set(parts) == set(down.kept)
         for each, several in parts.items():
+            np.testing.assert_array_equal(down.kept[each], numbers(down.kept[each], storage))
             near(down.kept[each], sum(several[::-1]), len(several) * sum(map(np.abs, several)), storage)
 
 
@@ -381,6 +383,10 @@ def test_changed_parameters():
     assert copy.deepcopy(net)._rounded is None
     net.storage = "bfloat16"
     net(x[:3])
+    layer = net.nodes["fc2"].layer
+    own, layer.parameters["weight"] = layer.parameters["weight"], np.zeros_like(layer.parameters["weight"])
+    assert (net(x[:3]) != first).any()  # another array than the one that was rounded
+    layer.parameters["weight"] = own
     net.thaw()
     assert net._rounded is None
     net.nodes["fc3"].layer.parameters["weight"] *= 2

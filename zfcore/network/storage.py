@@ -114,7 +114,7 @@ class Storage:
     def _for_copies(self, node: Node) -> Layer:
         """The node's layer, with four channels where it is a convolution of the image's three."""
         first = node.first.layer
-        if node.inputs == (IMAGE,) and isinstance(first, Convolution) and first.groups == 1:
+        if node.inputs == (IMAGE,) and type(first) is Convolution and first.groups == 1:
             if first.parameters["weight"].shape[3] == 3:
                 return _Padded(node.layer, self)
         return node.layer
