@@ -63,7 +63,7 @@ linear_tensor_kernel(T* __restrict__ out, float* __restrict__ sums, const T* __r
     const int all = divide_up(end - begin, step<T>), steps = piece / step<T>;
     int piece_end = steps;  // in steps
     // The sum of the pieces so far is in registers, or, of split factors, whose products need those, in `out`; the last
-    // piece is added after the pipeline.
+    // piece, and the only one where `sums` keeps them, is added after the pipeline.
     const auto add_piece = [&] {
         if constexpr (split)
             mend(results, [&](int down, int across) {
@@ -86,7 +86,7 @@ linear_tensor_kernel(T* __restrict__ out, float* __restrict__ sums, const T* __r
             float &result = results[i / 16][i / 4 % 4][i % 4], &total = totals[i / 16][i / 4 % 4][i % 4];
             if constexpr (split) {
                 const int own = down + i / 16 * 16 + i / 2 % 2 * 8, column = across + i / 4 % 4 * 8 + i % 2;
-                const bool kept = !sums && own < rows && column < columns;
+                const bool kept = own < rows && column < columns;
                 T* place = out + (kept ? std::int64_t(own) * columns + column : 0);
                 total = result + (kept && piece_end > steps ? *place : T(0));
                 if (kept && piece_end < all) *place = total;
