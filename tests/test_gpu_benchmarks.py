@@ -310,7 +310,7 @@ def bench(tmp_path: Path) -> Any:
         def synchronize(self) -> None:
             """Nothing is under way."""
 
-        release = synchronize
+        release = forget = synchronize
 
         def capture(self, call: Any, sets: int) -> Any:
             for index in range(sets):
@@ -439,6 +439,29 @@ def test_a_tensor_that_is_not_dense_is_refused(bench: Any) -> None:
 
     with pytest.raises(ValueError, match="not contiguous"):
         bench.run("relu", torch.ones(4, 4).T, torch.ones(4, 4))
+
+
+def test_the_device_forgets_what_was_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    from benchmarks.gpu.device import Device
+
+    compiled = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    def twice(x: Any) -> Any:
+        return 2 * x
+
+    function = torch.compile(twice, backend=backend)
+    for _ in range(2):
+        function(torch.ones(3))
+    assert len(compiled) == 1
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    Device().forget()
+    assert function(torch.ones(3)).tolist() == [2, 2, 2]
+    assert len(compiled) == 2
 
 
 def test_clocks_are_asked_for_while_rows_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

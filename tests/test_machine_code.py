@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -139,3 +139,17 @@ def test_spilled_registers_of_a_real_kernel_are_found(machine_code: ModuleType, 
     subprocess.run([nvcc, "-cubin", "-arch=sm_80", source, "-o", made], check=True, capture_output=True)
     found = machine_code.judge(machine_code.parse(machine_code.listing(made)), {("local", "sm_80"): "local"})
     assert any("STL" in fault for fault in found) and any("LDL" in fault for fault in found), found
+
+
+def test_the_mutants_that_are_told_of() -> None:
+    """As many as the page says, and none with a verdict that it has not."""
+    folder = ROOT / "tests" / "emulated"
+    spec = importlib.util.spec_from_file_location("mutants", folder / "mutants.py")
+    assert spec is not None and spec.loader is not None
+    mutants = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mutants)
+    for page in (ROOT / "csrc" / "README.md", ROOT / "CHANGELOG.md"):
+        assert f" {len(mutants.MUTANTS)} mutants" in " ".join(page.read_text().split()), page
+    verdicts = {line[:9].strip() for line in (folder / "mutants.txt").read_text().splitlines() if len(line) > 10}
+    total = next(each for each in verdicts if each[0].isdigit())
+    assert verdicts - {total} <= {"plain", "thread", "address", "undefined", "NOT RUN"}

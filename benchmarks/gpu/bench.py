@@ -222,7 +222,10 @@ class Bench:
         self.keep(self.rows)
         print(row.text(), flush=True)
         ready.clear()
-        self.device.release()
+        if whole:
+            self.device.forget()
+        else:
+            self.device.release()
 
     def prepared(self, contender: Contender) -> Call:
         """A contender as a call, compiled where it wants to be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 import time
@@ -14,7 +15,6 @@ import torch
 Call = Callable[[int], Any]  # works on set number i of the buffers; returns its result
 TYPES = {torch.float32: "<f4", torch.float64: "<f8", torch.float16: "<f2", torch.bfloat16: "<u2", torch.uint8: "|u1",
          torch.int64: "<i8"}
-
 
 
 class Shared:
@@ -46,6 +46,16 @@ class Device:
     def release(self) -> None:
         """Give memory that nobody uses back, that of former graphs too."""
         torch.cuda.empty_cache()
+
+    def forget(self) -> None:
+        """Drop all that was compiled, whose graphs keep their memory, and what is unreachable.
+
+        CuPy's pools of steps that nobody has any more are freed here, not by the collector in the middle of a capture,
+        which that would break.
+        """
+        torch.compiler.reset()
+        gc.collect()
+        self.release()
 
     def capture(self, call: Call, sets: int) -> Callable[[], Any]:
         """A graph of `call` on every set of buffers, warm already."""

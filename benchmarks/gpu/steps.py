@@ -49,6 +49,7 @@ def steps(bench: Bench, title: str) -> None:
         first_loss = peer.step(precision, peer.module)()
         bench.race(row, {name: checked(row, name, make, first_loss) for name, make in {
             **ours.contenders(precision), **peer.contenders(precision)}.items()}, 1, whole=True)
+        peer.optimizer.zero_grad(set_to_none=True)  # gradients may lie in the memory of the last compiled step's graphs
 
 
 def checked(row: Row, name: str, make: Callable[[], Callable[[], float]], expected: float

@@ -136,7 +136,7 @@ MUTANTS = [
     ("chains_image_up", "warp % 2 * 16 * pairs + 16 * pair", "warp % 2 * 32 + 16 * pair", 0),
     ("chains_image_up", "lot.pitch + first +", "lot.pitch +", 0),
     ("chains_image_down", SYNC, "", 0),
-    ("chains_image_down", SYNC, "", 1),
+    ("chains_image_down", "if (a + b) __syncthreads();", "", 0),
     ("chains_image_down", SYNC, "", 2),
     ("chains_image_down", "word % 4 * 2 + word % product_words / 4", "word % product_words", 0),
     ("chains_image_down", "weight[filter].bits", "weight[1].bits", 0),
