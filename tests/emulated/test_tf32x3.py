@@ -127,12 +127,38 @@ def test_factors_too_large_for_tf32(which):
         np.testing.assert_array_equal(got[touched], expected[touched])
 
 
+@pytest.mark.parametrize("value", [np.inf, LARGEST])
+def test_other_geometries(value):
+    """Groups, a stride of two, a dilation: sums made again take the terms, and so the bits, of plain ones."""
+    generator = np.random.default_rng(0)
+    options = {"stride": 2, "padding": 1, "dilation": (1, 3), "groups": 2, "backend": emulated}
+    x, weight, dy = (generator.standard_normal(shape).astype(np.float32)
+                     for shape in ((2, 9, 12, 18), (24, 3, 3, 9), (2, 5, 4, 24)))
+    x[0, 3, 4, 2] = x[1, 4, 6, 13] = dy[0, 2, 1, 4] = dy[1, 3, 2, 20] = value
+    weight *= np.float32(2.0**-10)
+    with np.errstate(invalid="ignore"):
+        for run_it in (lambda to: ops.convolution(x, weight, precision=to, **options),
+                       lambda to: ops.convolution_input_gradient(dy, weight, x.shape, precision=to, **options)):
+            expected, got = run_it("float32"), run_it("tf32x3")
+            touched = ~(abs(expected) < 2.0**60)
+            assert 0 < touched.sum() < touched.size
+            np.testing.assert_array_equal(got[touched], expected[touched])
+            assert (abs(got - expected)[~touched] < 2.0**-24).all()
+        same_class(*(ops.convolution_weight_gradient(dy, x, weight.shape, precision=to, **options)
+                     for to in ("float32", "tf32x3")))
+
+
 def test_products_near_the_largest_number():
     """The big parts' product overflows, the factors' does not."""
     x = np.full((1, 1), np.nextafter(np.float32(2.0**64), np.float32(0)))
     expected = x * x
     assert 0.99 * LARGEST < expected < np.inf
-    np.testing.assert_array_equal(ops.linear(x, x, precision="tf32x3", backend=emulated), expected)
+    to = {"precision": "tf32x3", "backend": emulated}
+    np.testing.assert_array_equal(ops.linear(x, x, **to), expected)
+    cell = x.reshape(1, 1, 1, 1)
+    for y in (ops.convolution(cell, cell, **to), ops.convolution_input_gradient(cell, cell, (1, 1, 1, 1), **to),
+              ops.convolution_weight_gradient(cell, cell, (1, 1, 1, 1), **to)):
+        np.testing.assert_array_equal(y.reshape(1, 1), expected)
 
 
 def test_sums_that_overflow():
