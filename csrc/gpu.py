@@ -2,8 +2,9 @@
 
     python csrc/gpu.py [--part build|tests|sanitize|bench|bench-GROUP,GROUP|all] [--out FOLDER]
 
-Each part builds what is not built yet, and `build` nothing but that; then it ends in time for LIMIT. The benchmarks' groups go on in their order as long as that allows, and the last line
-names what is left, as in `make gpu PART=bench-linears,compiled`; `python -m benchmarks.gpu --help` lists them.
+Each part builds what is not built yet (`build`: nothing but that), then ends in time for LIMIT. The benchmarks' groups
+go on in their order as long as that allows, and the last line names what is left, as in
+`make gpu PART=bench-linears,compiled`; `python -m benchmarks.gpu --help` lists them.
 Needs nvcc, CMake, and an interpreter that holds CuPy, Numba, pybind11, pytest and hypothesis (PyTorch for the
 benchmarks, and Captum for one of their rows); installs nothing and needs no network. Each part writes gpu-PART.json:
 device, driver, date, commit, what ran, raw samples.
