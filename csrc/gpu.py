@@ -1,9 +1,10 @@
 """`make gpu`: on a machine with a CUDA device, build the kernels for it and run tests, sanitizers, benchmarks.
 
-    python csrc/gpu.py [--part tests|sanitize|bench|bench-GROUP,GROUP|all] [--out FOLDER]
+    python csrc/gpu.py [--part build|tests|sanitize|bench|bench-GROUP,GROUP|all] [--out FOLDER]
 
-A part ends in time for LIMIT. The benchmarks' groups go on in their order as long as that allows, and the last line
-names what is left, as in `make gpu PART=bench-linears,compiled`; `python -m benchmarks.gpu --help` lists them.
+Each part builds what is not built yet (`build`: nothing but that), then ends in time for LIMIT. The benchmarks' groups
+go on in their order as long as that allows, and the last line names what is left, as in
+`make gpu PART=bench-linears,compiled`; `python -m benchmarks.gpu --help` lists them.
 Needs nvcc, CMake, and an interpreter that holds CuPy, Numba, pybind11, pytest and hypothesis (PyTorch for the
 benchmarks, and Captum for one of their rows); installs nothing and needs no network. Each part writes gpu-PART.json:
 device, driver, date, commit, what ran, raw samples.
@@ -150,8 +151,8 @@ def bench(out: Path, groups: str = "") -> tuple[bool, dict[str, Any]]:
 def part(name: str) -> tuple[str, str]:
     """A part and, of the benchmarks, its groups, which the benchmarks themselves check."""
     kind, _, groups = name.partition("-")
-    if kind not in (*PARTS, "all") or (groups and kind != "bench") or name.endswith("-"):
-        raise argparse.ArgumentTypeError(f"{name!r}; allowed: {', '.join(PARTS)}, bench-GROUP,GROUP or all")
+    if kind not in ("build", *PARTS, "all") or (groups and kind != "bench") or name.endswith("-"):
+        raise argparse.ArgumentTypeError(f"{name!r}; allowed: build, {', '.join(PARTS)}, bench-GROUP,GROUP or all")
     return kind, groups
 
 
@@ -159,7 +160,7 @@ def main() -> int:
     """Build, run the parts, write what they found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", type=part, default=("all", ""),
-                        metavar="|".join((*PARTS, "bench-GROUP,GROUP", "all")))
+                        metavar="|".join(("build", *PARTS, "bench-GROUP,GROUP", "all")))
     parser.add_argument("--out", type=Path, default=BUILD)
     options = parser.parse_args()
     found, nvcc = device(), find_nvcc()
@@ -175,7 +176,7 @@ def main() -> int:
     print(f"built for {found['name']}, compute capability {found['compute_cap']}, in {seconds:.0f} s")
     good, (kind, groups) = True, options.part
     parts = {"tests": tests, "sanitize": sanitize, "bench": partial(bench, groups=groups)}
-    for name in PARTS if kind == "all" else (kind,):
+    for name in {"all": PARTS, "build": ()}.get(kind, (kind,)):
         passed, results = parts[name](options.out)
         file = options.out / f"gpu-{'-'.join([name, *groups.split(',')] if groups else [name])}.json"
         file.write_text(json.dumps({"environment": environment(found, nvcc), "build_seconds": seconds, **results},

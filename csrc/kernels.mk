@@ -6,8 +6,8 @@
 #   make cuda-check  nvcc for sm_80, 90a, 100 and 120 (CUDA_TARGETS): registers, spills (none allowed), machine code
 #   make mutants     the kernels changed in one place at a time: the checks must notice
 #   make cuda-package  the package with the kernels for sm_80 and sm_90a, loaded without a driver
-#   make gpu         on a machine with a GPU: build for it, test, sanitize, measure (PART=tests|sanitize|bench, or
-#                    bench-GROUP,GROUP: some of the benchmarks; docs/gpu.md)
+#   make gpu         on a machine with a GPU: build for it, test, sanitize, measure (PART=build|tests|sanitize|bench,
+#                    or bench-GROUP,GROUP: some of the benchmarks; docs/gpu.md)
 #   make gpu-stand-in  the tests of `make gpu` on the emulated kernels and a stand-in for CuPy
 
 .PHONY: emulated sanitize cuda-check
@@ -102,7 +102,7 @@ cuda-package: $(KERNEL_TOOLS)  ## the package with CUDA kernels for sm_80 and sm
 .PHONY: gpu gpu-stand-in
 PYTHON_GPU ?= python3
 PART ?= all
-gpu:  ## build for the GPU at hand, then PART=tests, sanitize, bench or bench-GROUP,GROUP
+gpu:  ## build for the GPU at hand, then PART=tests, sanitize, bench or bench-GROUP,GROUP (or nothing: build)
 	$(PYTHON_GPU) csrc/gpu.py --part $(PART)
 
 gpu-stand-in: build-emulated  ## the tests of `make gpu` without a GPU

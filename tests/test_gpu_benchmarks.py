@@ -180,9 +180,9 @@ def test_make_gpu_passes_groups_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(make_gpu, "run", pretended_run)
     monkeypatch.setattr(make_gpu.importlib.util, "find_spec", lambda name: object())
     assert make_gpu.part("bench-zfnet-step,linears") == ("bench", "zfnet-step,linears")
-    assert make_gpu.part("all") == ("all", "") and make_gpu.part("bench") == ("bench", "")
+    assert [make_gpu.part(each) for each in ("build", "bench", "all")] == [("build", ""), ("bench", ""), ("all", "")]
     for wrong in ("bunch", "tests-linears", "bench-", ""):
-        with pytest.raises(argparse.ArgumentTypeError, match="allowed: tests, sanitize, bench"):
+        with pytest.raises(argparse.ArgumentTypeError, match="allowed: build, tests, sanitize, bench"):
             make_gpu.part(wrong)
     passed, found = make_gpu.bench(tmp_path, "zfnet-step,linears")
     assert passed and found == {"seconds": 9.0, "exit_code": 0, "rows": [1], "not_finished": ["strict"]}
