@@ -65,11 +65,13 @@ $(eval $(call objects,address,$(ADDRESS)))
 $(eval $(call objects,thread,$(THREAD)))
 .SECONDARY:
 
-sanitize: $(BUILD)/calls.bin $(foreach kind,plain address thread,$(BUILD)/$(kind)/negatives $(BUILD)/$(kind)/features) \
-          $(BUILD)/address/replay $(BUILD)/thread/replay  ## the kernels under the sanitizers
+# Two replays, so that `make -j2 sanitize` runs them side by side.
+.PHONY: sanitize-negatives sanitize-address sanitize-thread
+sanitize: sanitize-negatives sanitize-address sanitize-thread  ## the kernels under the sanitizers
+sanitize-negatives: build-emulated $(foreach kind,plain address thread,$(BUILD)/$(kind)/negatives $(BUILD)/$(kind)/features)
 	$(PYTHON_KERNELS) -m pytest tests/emulated/test_negatives.py -q
-	$(BUILD)/address/replay $(BUILD)/calls.bin 1
-	$(BUILD)/thread/replay $(BUILD)/calls.bin 1
+sanitize-address sanitize-thread: sanitize-%: $(BUILD)/%/replay $(BUILD)/calls.bin
+	$< $(BUILD)/calls.bin 1
 
 # -------------------------------------------------------------------------------------- cuda-check
 
