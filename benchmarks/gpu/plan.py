@@ -5,6 +5,7 @@ Every shape comes from a network; the tests give small ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -164,10 +165,7 @@ def built(net: Network) -> Iterator[tuple[str, Conv | Pool | Dense | tuple[int, 
         elif kind == "MaxPool":
             yield name, Pool(*shape, layer._window, layer._stride, layer.ceil_mode), below
         elif kind == "Linear":
-            inputs = 1
-            for extent in shape:
-                inputs *= extent
-            yield name, Dense(inputs, node.shape[-1]), below
+            yield name, Dense(math.prod(shape), node.shape[-1]), below
         elif kind == "ResponseNorm":
             yield name, tuple(shape), below
 
@@ -182,6 +180,7 @@ class Plan:
     batch : images; of training steps of networks in `batches`, theirs
     repeats : samples of a contender, 50 at least where results are to be quoted
     few : the least number of samples of a row whose rounds take long (whole steps)
+    seconds : after which such a row has no further rounds
     rotate : bytes that one graph goes through, beyond the cache
     layer, maps, top, pictures : of the projections: the layer, its first maps, images of each, images to choose from
     sample : maps that the slow peers project; the rest is extrapolated
@@ -194,7 +193,7 @@ class Plan:
     batches: dict[str, int] = field(default_factory=lambda: {"VGG-16": 64})
     repeats: int = 60
     few: int = 12
-    seconds: float = 12.0  # of a row whose rounds take long
+    seconds: float = 12.0
     rotate: float = 180e6
     layer: str = "conv5"
     maps: int = 256

@@ -15,11 +15,6 @@ PAPER = 70 * 1.3e6 / (12 * 86400)  # images a second: "70 epochs, ... around 12 
 #                                    GTX 580 (Zeiler & Fergus 2013, section 3): 88
 
 
-def median(values: list[float]) -> float:
-    """The middle one, or the mean of the two."""
-    return statistics.median(values)
-
-
 @dataclass
 class Row:
     """One piece of work.
@@ -54,7 +49,7 @@ class Row:
     @property
     def medians(self) -> dict[str, float]:
         """Seconds of one call, by contender."""
-        return {name: median(values) for name, values in self.samples.items()}
+        return {name: statistics.median(values) for name, values in self.samples.items()}
 
     def fastest(self, names: Iterable[str]) -> str | None:
         """Of these contenders, the one that takes least; None of none."""

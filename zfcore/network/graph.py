@@ -175,10 +175,6 @@ class Network(Freezable, Arithmetic):
         check_fit("Network", self.storage, self._precision)
         return Storage(self.ops.backend, self.storage, self._rounded)
 
-    def _readable(self) -> set[str]:
-        """Names of the tensors that layers read."""
-        return {name for node in self.nodes.values() for name in node.inputs}
-
     def _check_input(self, x: Any) -> None:
         checks.floats(self.name or "Network", "x", x, 4)
         checks.require(tuple(x.shape[1:]) == self.shapes[IMAGE], self.name or "Network", "x.shape",
@@ -232,7 +228,7 @@ class Network(Freezable, Arithmetic):
                   algorithm=self.algorithm, precision=self.precision)
         if fused or not cache:
             nodes = stages.fused(self.ops, nodes, {*keep, top})
-        result = walk.up(self.ops, stored.rounded(self._enter("forward", x)), stored.nodes(nodes, self._readable()),
+        result = walk.up(self.ops, stored.rounded(self._enter("forward", x)), stored.nodes(nodes, self.nodes.values()),
                          keep={*keep, top}, cache=cache, run=run, frozen=frozen)
         result.tensor, result.host = top, isinstance(x, np.ndarray)
         result.storage, result.walked = stored.name, tuple(nodes)
@@ -299,7 +295,7 @@ class Network(Freezable, Arithmetic):
         wanted = {name for name in chosen if self._parameter_shapes(self.nodes[name])}
         stored = Storage(self.ops.backend, forward.storage)
         seeds = {name: stored.rounded(self._enter("backward", array)) for name, array in seeds.items()}
-        result = walk.down(self.ops, stored.nodes(nodes, self._readable()), forward.caches, seeds, rules.get(rule),
+        result = walk.down(self.ops, stored.nodes(nodes, self.nodes.values()), forward.caches, seeds, rules.get(rule),
                            parameters=wanted, inputs=inputs, keep=keep)
         result.input = stored.widened(result.input)
         result.kept = {name: stored.widened(array) for name, array in result.kept.items()}

@@ -8,7 +8,7 @@ arithmetic of NumPy's takes for numbers.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,16 +98,17 @@ class Storage:
             return array.wide(self.backend)
         return storage.widened(self.backend, array) if getattr(array, "dtype", None) == np.float16 else array
 
-    def nodes(self, nodes: Sequence[Node], read: Collection[str]) -> list[Node]:
+    def nodes(self, nodes: Sequence[Node], every: Iterable[Node]) -> list[Node]:
         """The nodes with layers that take and give what is stored.
 
         Parameters
         ----------
         nodes : in topological order
-        read : names of the tensors that layers of the network read
+        every : all nodes of the network: what one of them reads is rounded
         """
         if self.name == "float32":
             return list(nodes)
+        read = {name for node in every for name in node.inputs}
         return [replace(node, layer=_Stored(node.first.name, self._for_copies(node), self, node.name in read))
                 for node in nodes]
 

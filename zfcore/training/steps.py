@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NonFiniteLoss", "train_step"]
 
+TRAINED = ("float32", "bfloat16")  # storages whose range holds a training's gradients
+
 
 class NonFiniteLoss(FloatingPointError):
     """The loss became NaN or infinite; the step that showed it was not taken.
@@ -34,9 +36,9 @@ class NonFiniteLoss(FloatingPointError):
 def require_trainable(net: Network, where: str) -> None:
     """ValueError if a network's parameters may not change, or its tensors cannot hold a training's gradients."""
     net.require_thawed(where)
-    if net.storage == "float16":
-        checks.fail(where, "storage", "float16", "'float32' or 'bfloat16': gradients below float16's range would "
-                    "vanish, as losses are not scaled; bfloat16 has float32's range")
+    allowed = " or ".join(map(repr, TRAINED))
+    checks.require(net.storage in TRAINED, where, "storage", net.storage, f"{allowed}: gradients below float16's range "
+                   "would vanish, as losses are not scaled; bfloat16 has float32's range")
     net.stored()
 
 

@@ -16,6 +16,7 @@ from ...layers import Dropout
 from ...network.storage import check_fit
 from ..optimizers import Optimizer, optimizer_from_config
 from ..schedules import Schedule, schedule_from_config
+from ..steps import TRAINED
 
 if TYPE_CHECKING:
     from ...network import Network
@@ -26,7 +27,6 @@ FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 TABLES = ("optimizer", "schedule", "network", "augmentation")
 NETWORK = ("initial_weights", "shares", "dropout", "mean", "algorithm", "precision", "storage")
-TRAINED = ("float32", "bfloat16")  # storages that hold a training's gradients
 OPEN = "network"  # a size that the network decides
 
 
