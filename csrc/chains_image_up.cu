@@ -13,7 +13,7 @@ namespace zf {
 namespace {
 
 // The image under a patch, and what a block makes of it.
-struct Lot {
+struct Footprint {
     int height, width;   // cells of the image under a patch
     int terms, pitch;    // of a window: in whole products; with what keeps eight filters in all banks
     int patches;         // of all images
@@ -27,42 +27,43 @@ template <class T, int pairs>
 __global__ void __launch_bounds__(block_threads, 2)
 convolution_pool_image_tensor_kernel(T* __restrict__ y, std::uint8_t* __restrict__ switches, const T* __restrict__ x,
                                      const T* __restrict__ weight, const float* __restrict__ bias, Gather g, bool relu,
-                                     const Bounds* __restrict__ bounds, Maps maps, Windows window, Patch patch, Lot lot,
+                                     const Bounds* __restrict__ bounds, Maps maps, Windows window, Patch patch,
+                                     Footprint footprint,
                                      bool vectors) {
     constexpr int columns = 32 * pairs, products = parts / 2;
     DYNAMIC_SHARED(T, filters);
-    T* const stage = filters + columns * lot.pitch;
+    T* const stage = filters + columns * footprint.pitch;
     T* const image = stage + tile_rows * (columns + 8);
     const int t = threadIdx.x, warp = t / 32, lane = t % 32, matrix = lane / 8;
     const int first_column = int(blockIdx.y) * columns, terms = terms_of(g);
-    const int line = lot.width * g.depth;  // of the image under a patch
-    int* const table = reinterpret_cast<int*>(image + divide_up(lot.height * line, part<T>) * part<T>);
+    const int line = footprint.width * g.depth;  // of the image under a patch
+    int* const table = reinterpret_cast<int*>(image + divide_up(footprint.height * line, part<T>) * part<T>);
 
-    const Radix rows{1, lot.terms};
+    const Radix rows{1, footprint.terms};
     const Digits next_filter = rows.of(block_threads);
     for (Digits at = rows.of(t); at.high < columns; rows.advance(at, next_filter)) {
         const bool valid = first_column + at.high < g.width && at.low < terms;
-        filters[at.high * lot.pitch + at.low] =
+        filters[at.high * footprint.pitch + at.low] =
             valid ? to_factor(weight[std::int64_t(first_column + at.high) * terms + at.low]) : T{};
     }
     const Radix taps = radix_of(g);
-    for (int term = t; term < lot.terms; term += block_threads) {
+    for (int term = t; term < footprint.terms; term += block_threads) {
         const Digits at = taps.of(term);
-        const int offset = (at.high * g.down.tap_step * lot.width + at.middle * g.across.tap_step) * g.depth + at.low;
+        const int offset = (at.high * g.down.tap_step * footprint.width + at.middle * g.across.tap_step) * g.depth + at.low;
         table[term] = term < terms ? offset : -1;
     }
 
     const int cell = min(t % tile_rows, patch.height * patch.width - 1);
     const T* const own =
-        image + (cell / patch.width * g.down.stride * lot.width + cell % patch.width * g.across.stride) * g.depth;
+        image + (cell / patch.width * g.down.stride * footprint.width + cell % patch.width * g.across.stride) * g.depth;
 
-    for (int number = blockIdx.x; number < lot.patches; number += gridDim.x) {
+    for (int number = blockIdx.x; number < footprint.patches; number += gridDim.x) {
         const Patched block(number, patch, window);
         const int top = block.top * g.down.stride + g.down.offset;
         const int left = block.left * g.across.stride + g.across.offset;
         // A warp a line: those of the image lie together in memory, from `begin` to `end` of this one.
         const int begin = -left * g.depth, end = begin + g.in_columns * g.depth;
-        for (int i = warp; i < lot.height; i += block_threads / 32) {
+        for (int i = warp; i < footprint.height; i += block_threads / 32) {
             const bool inside = within(top + i, g.in_rows);
             const std::int64_t row = (std::int64_t(block.image) * g.in_rows + (inside ? top + i : 0)) * g.in_columns + left;
             const T* from = x + row * g.depth;
@@ -72,8 +73,8 @@ convolution_pool_image_tensor_kernel(T* __restrict__ y, std::uint8_t* __restrict
         __syncthreads();  // the image is there, and the last patch pooled
 
         FragmentC results[2][2 * pairs] = {};
-        for (int first = 0; first < lot.terms; first += step<T>) {
-            const int left_terms = min(lot.terms - first, step<T>);
+        for (int first = 0; first < footprint.terms; first += step<T>) {
+            const int left_terms = min(footprint.terms - first, step<T>);
             for (int term = t / tile_rows * part<T>; term < left_terms; term += block_threads / tile_rows * part<T>) {
                 Vector<std::uint32_t, 4> words{};
 #pragma unroll
@@ -100,7 +101,7 @@ convolution_pool_image_tensor_kernel(T* __restrict__ y, std::uint8_t* __restrict
                 for (int pair = 0; pair < pairs; ++pair) {
                     std::uint32_t b[4];
                     const int column = warp % 2 * 16 * pairs + 16 * pair + 8 * (matrix >> 1) + lane % 8;
-                    load_matrices<false>(b, filters + column * lot.pitch + first + (2 * k + (matrix & 1)) * part<T>);
+                    load_matrices<false>(b, filters + column * footprint.pitch + first + (2 * k + (matrix & 1)) * part<T>);
 #pragma unroll
                     for (int i = 0; i < 2; ++i)
 #pragma unroll
@@ -135,7 +136,7 @@ convolution_pool_image_tensor_kernel(T* __restrict__ y, std::uint8_t* __restrict
 // --------------------------------------------------------------------------------------- launchers
 
 template <class T>
-Lot lot_of(const Gather& g, const Patch& patch) {
+Footprint footprint_of(const Gather& g, const Patch& patch) {
     constexpr int whole = 2 * part<T>;  // terms of a product
     const int terms = divide_up(terms_of(g), whole) * whole;
     return {(patch.height - 1) * g.down.stride + (g.down.taps - 1) * g.down.tap_step + 1,
@@ -144,9 +145,11 @@ Lot lot_of(const Gather& g, const Patch& patch) {
 }
 
 template <class T>
-std::int64_t bytes_of(const Gather& g, const Lot& lot, int columns) {
-    const std::int64_t image = divide_up(std::int64_t(lot.height) * lot.width * g.depth, std::int64_t(part<T>)) * part<T>;
-    return (std::int64_t(columns) * lot.pitch + tile_rows * (columns + 8) + image) * sizeof(T) + lot.terms * sizeof(int);
+std::int64_t bytes_of(const Gather& g, const Footprint& footprint, int columns) {
+    const std::int64_t cells = std::int64_t(footprint.height) * footprint.width;
+    const std::int64_t image = divide_up(cells * g.depth, std::int64_t(part<T>)) * part<T>;
+    return (std::int64_t(columns) * footprint.pitch + tile_rows * (columns + 8) + image) * sizeof(T) +
+           footprint.terms * sizeof(int);
 }
 
 }  // namespace
@@ -164,21 +167,21 @@ bool convolution_pool_image(T* y, std::uint8_t* switches, const T* x, const T* w
     if (reach(patch.height, g.down) > far || reach(patch.width, g.across) > far || std::int64_t(g.in_columns) > far)
         return false;
     const Device device = this_device();
-    const Lot lot = lot_of<T>(g, patch);
+    const Footprint footprint = footprint_of<T>(g, patch);
     // The tile that leaves fewer filters empty; two blocks a multiprocessor are worth some.
     auto kernel = convolution_pool_image_tensor_kernel<T, 2>;
     int columns = 64;
     const int empty = divide_up(g.width, 64) * 64 - g.width;
-    if (divide_up(g.width, 96) * 96 - g.width < empty && blocks_at_once(device, bytes_of<T>(g, lot, 96)) > 1)
+    if (divide_up(g.width, 96) * 96 - g.width < empty && blocks_at_once(device, bytes_of<T>(g, footprint, 96)) > 1)
         kernel = convolution_pool_image_tensor_kernel<T, 3>, columns = 96;
-    const std::int64_t bytes = bytes_of<T>(g, lot, columns);
+    const std::int64_t bytes = bytes_of<T>(g, footprint, columns);
     const int at_once = min(blocks_at_once(device, bytes), 2);
     if (!at_once || !tensor_cores(kernel)) return false;
     const bool vectors = allows<T, part<T>>(g.width, y, y) && aligned(switches, part<T>);
     const unsigned tiles = unsigned(divide_up(g.width, columns));
-    launch({{unsigned(min(lot.patches, max(1, device.multiprocessors * at_once / int(tiles)))), tiles}, block_threads, stream,
-            std::size_t(bytes)},
-           kernel, y, switches, x, weight, bias, g, relu, bounds, maps, window, patch, lot, vectors);
+    const int most = max(1, device.multiprocessors * at_once / int(tiles));
+    launch({{unsigned(min(footprint.patches, most)), tiles}, block_threads, stream, std::size_t(bytes)},
+           kernel, y, switches, x, weight, bias, g, relu, bounds, maps, window, patch, footprint, vectors);
     return true;
 }
 

@@ -53,9 +53,7 @@ narrow_gather_kernel(T* __restrict__ out, const T* __restrict__ in, const T* __r
                     sum = fma(widen(signals[d]), widen(tap[transposed ? std::int64_t(d) * filter_size : d]), sum);
             }
         }
-        const int r = g.down.first + p * g.down.spacing, s = g.across.first + q * g.across.spacing;
-        out[((std::int64_t(n) * g.out_rows + r) * g.out_columns + s) * g.out_channels + channel] =
-            finished<T>(sum, bias, channel, relu);
+        columns_of(out, g, 0, Cell{n, p, q})[channel] = finished<T>(sum, bias, channel, relu);
     }
 }
 

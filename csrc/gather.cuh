@@ -240,6 +240,13 @@ __device__ __forceinline__ T finished(Wide<T> value, const Wide<T>* bias, int fi
     return narrow<T>(relu && value <= 0 ? Wide<T>(0) : value);
 }
 
+// Where the group's columns of a cell begin.
+template <class T>
+__device__ __forceinline__ T* columns_of(T* out, const Gather& g, int group, const Cell& cell) {
+    const int r = g.down.first + cell.p * g.down.spacing, s = g.across.first + cell.q * g.across.spacing;
+    return out + ((std::int64_t(cell.image) * g.out_rows + r) * g.out_columns + s) * g.out_channels + group * g.width;
+}
+
 // Writes the block's results to their cells.
 template <class T, class Locate>
 __device__ __forceinline__ void store_results(T* __restrict__ out, const Wide<T> (&results)[4][4], const Wide<T>* bias,
@@ -250,9 +257,7 @@ __device__ __forceinline__ void store_results(T* __restrict__ out, const Wide<T>
     for (int i = 0; i < 4; ++i) {
         const Cell cell = locate(down * 4 + i);
         if (cell.image < 0) continue;
-        const int r = g.down.first + cell.p * g.down.spacing, s = g.across.first + cell.q * g.across.spacing;
-        T* place =
-            out + ((std::int64_t(cell.image) * g.out_rows + r) * g.out_columns + s) * g.out_channels + group * g.width;
+        T* place = columns_of(out, g, group, cell);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
             const int c = first_column + across * 4 + j;

@@ -135,9 +135,7 @@ __device__ __forceinline__ void store_results(T* __restrict__ out, const Fragmen
         for (int half = 0; half < 2; ++half) {
             const Cell cell = locate(warp / 2 * 32 + 16 * i + lane / 4 + 8 * half);
             if (cell.image < 0) continue;
-            const int r = g.down.first + cell.p * g.down.spacing, s = g.across.first + cell.q * g.across.spacing;
-            T* target =
-                out + ((std::int64_t(cell.image) * g.out_rows + r) * g.out_columns + s) * g.out_channels + group * g.width;
+            T* target = columns_of(out, g, group, cell);
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
                 const int column = first_column + warp % 2 * 32 + 8 * j + 2 * (lane % 4);
